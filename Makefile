@@ -1,0 +1,85 @@
+# Everything a contributor does, from a fresh clone. It needs python3, pip and a C++ compiler; with an nvcc the
+# CUDA extension is built too (FASTCONV_CUDA=off leaves it out).
+
+PYTHON ?= python3
+# The second witness of the tests. `make test PEERS=` leaves it out.
+PEERS ?= torch==2.13.0
+# Test processes at once.
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CPP = $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
+# What a change of makes an installation stale; Python files do not, the installation is editable.
+BUILD_INPUTS = pyproject.toml setup.py CMakeLists.txt $(CPP)
+# A stamp for each set of peers, so that another choice is installed and the same one is not installed again.
+PEERS_STAMP = $(VENV)/.peers-$(shell echo '$(PEERS)' | cksum | cut -d ' ' -f 1)
+
+.PHONY: help venv install lint format test check bench demo docs gpu-check clean
+
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.made  ## Make the virtual environment .venv.
+
+install: $(VENV)/.test  ## Install fastconv, editable, with what its tests need.
+
+lint: $(VENV)/.lint  ## Check the style of Python and C++.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: $(VENV)/.lint  ## Put Python and C++ into style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+test: $(VENV)/.test $(PEERS_STAMP)  ## Run the tests, with PyTorch as second witness unless PEERS= is empty.
+	$(BIN)/python -m pytest -n $(JOBS) --benchmark-disable $(PYTEST_ARGS)
+
+check: $(VENV)/.test  ## Compare every backend that runs here with the reference.
+	$(BIN)/python -m fastconv check
+
+bench: $(VENV)/.bench $(PEERS_STAMP)  ## Run the benchmarks; they leave build/bench.json.
+	mkdir -p build
+	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json $(PYTEST_ARGS)
+
+demo: $(VENV)/.demo  ## Check the installation and train a first network; leaves build/demo/report.html.
+	$(BIN)/python -m fastconv check --quick
+	$(BIN)/python -m examples.digits
+
+docs: $(VENV)/.docs  ## Build the documentation into build/docs.
+	$(BIN)/python -m sphinx -W -b html docs build/docs
+
+gpu-check: $(VENV)/.test  ## On a machine with a GPU: build with CUDA, and see that the build runs there.
+	FASTCONV_CUDA=on $(PIP) install --quiet --editable '.[test,cuda13]'
+	$(BIN)/python -m fastconv info
+	$(BIN)/python -c "from fastconv.config import facts; gpu = facts()['gpu']; \
+	exit(None if any(not d['problem'] for d in gpu['devices']) else gpu['problem'] or 'no GPU here runs this build')"
+
+clean:  ## Remove what was built, and .venv.
+	rm -rf $(VENV) build dist fastconv.egg-info fastconv/_build_info.py fastconv/_cuda*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+# The linters alone: nothing of fastconv is built for them.
+$(VENV)/.lint: pyproject.toml | $(VENV)/.made
+	$(PIP) install --quiet --group lint
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.test
+	$(PIP) install --quiet --group docs
+	touch $@
+
+$(VENV)/.test $(VENV)/.bench $(VENV)/.demo: $(VENV)/.%: $(BUILD_INPUTS) | $(VENV)/.made
+	$(PIP) install --quiet --editable '.[$*]'
+	touch $@
+
+$(PEERS_STAMP): | $(VENV)/.made
+	$(if $(strip $(PEERS)),$(PIP) install --quiet $(PEERS))
+	touch $@

@@ -1,0 +1,270 @@
+"""The libraries that are timed: fastconv with one of its backends, and PyTorch.
+
+Each engine lives in a process of its own and turns a Case into a Job. Both make their operands from
+the same random numbers, so that results can be compared without sending inputs around.
+"""
+
+import importlib
+import os
+import zlib
+from typing import Any, NamedTuple
+
+import numpy
+
+from bench.shapes import Problem
+
+TRAINING_BATCH = 64
+
+
+class Case(NamedTuple):
+    """One thing to time.
+
+    Attributes:
+        problem: A Problem.
+        direction: "forward", "input_grad" or "weight_grad".
+        layout: "channels_first" or "channels_last": memory of x, y and dy.
+        dtype: "float16", "bfloat16", "float32" or "float64".
+    """
+
+    problem: Problem
+    direction: str
+    layout: str
+    dtype: str
+
+    def to_json(self):
+        """A dict that JSON can carry."""
+        return {**self._asdict(), "problem": self.problem._asdict()}
+
+    @classmethod
+    def from_json(cls, data):
+        """The Case of a dict that came as JSON, whose tuples are lists."""
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data["problem"].items()}
+        return cls(**{**data, "problem": Problem(**fields)})
+
+
+class Job(NamedTuple):
+    """A Case made ready by an engine.
+
+    Attributes:
+        call: Computes once and returns the engine's own array.
+        magnitude: Computes the same with the absolute values of all operands, in the accumulator's
+            precision: sum |x||w|, the scale of any rounding error.
+        to_numpy: Turns the engine's own array into a NumPy array of float32 or float64.
+    """
+
+    call: Any
+    magnitude: Any
+    to_numpy: Any
+
+
+def operands(case):
+    """Operands of a case as float32 or float64, C-contiguous, by the names x, w and dy; the same in every process."""
+    problem = case.problem
+    shapes = {"x": problem.x_shape, "dy": problem.y_shape}
+    if problem.w_shape is not None:
+        shapes["w"] = problem.w_shape
+    wanted = {"forward": ("x", "w"), "input_grad": ("dy", "w"), "weight_grad": ("x", "dy")}[case.direction]
+    if problem.kind == "max_pool":
+        wanted = (*wanted, "x")  # its gradient goes where the maxima are
+    rng = numpy.random.default_rng(zlib.crc32(repr(tuple(problem)).encode()))
+    wide = wide_dtype(case.dtype)
+    return {name: rng.standard_normal(shapes[name], dtype=wide) for name in sorted(set(wanted) & set(shapes))}
+
+
+def wide_dtype(dtype):
+    """The dtype that results are compared in: float64 for float64, float32 otherwise."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def training_data():
+    """One batch of 8x8 scans and their classes."""
+    rng = numpy.random.default_rng(0)
+    scans = rng.standard_normal((TRAINING_BATCH, 1, 8, 8), dtype="float32")
+    return scans, rng.integers(0, 10, TRAINING_BATCH)
+
+
+class FastconvEngine:
+    """fastconv on NumPy arrays.
+
+    Args:
+        backend: "cpu", "reference" or "emulated".
+    """
+
+    def __init__(self, backend):
+        from fastconv import backend as backends
+
+        self._chosen = backends.use_backend(backend)
+        self._chosen.__enter__()  # for the life of this process
+        self._backend = backends.of()
+        self.version = getattr(importlib.import_module("fastconv"), "__version__", "unknown")
+
+    def prepare(self, case):
+        """The Job of a case."""
+        narrow = {k: self._array(k, v, case) for k, v in operands(case).items()}
+
+        def magnitude():
+            wide = case._replace(dtype=wide_dtype(case.dtype))
+            values = {k: v.astype(wide.dtype) for k, v in narrow.items()}
+            kept = {"x"} if _routes_by_x(case) else set()
+            return self._call(wide, {k: v if k in kept else abs(v) for k, v in values.items()})()
+
+        return Job(self._call(case, narrow), magnitude, lambda y: numpy.asarray(y, wide_dtype(case.dtype)))
+
+    def training_step(self):
+        """A function that takes one step of training of the demo network."""
+        import fastconv
+        from fastconv import functional, nn, optim
+
+        scans, classes = training_data()
+        return _training_step(nn, functional, optim, fastconv.tensor(scans), classes)
+
+    def _array(self, name, values, case):
+        dtype = case.dtype
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            dtype = ml_dtypes.bfloat16
+        values = values.astype(dtype)
+        if name == "w" or case.layout == "channels_first":
+            return values
+        return numpy.moveaxis(numpy.ascontiguousarray(numpy.moveaxis(values, 1, -1)), -1, 1)
+
+    def _call(self, case, arrays):
+        from fastconv import functional
+
+        p, ops = case.problem, self._backend
+        x, w, dy = (arrays.get(name) for name in ("x", "w", "dy"))
+        window = p.window((dy if x is None else x).dtype)
+        if p.kind == "max_pool":
+            if case.direction == "forward":
+                pool = getattr(functional, f"max_pool{p.rank}d")
+                return lambda: pool(x, p.kernel, p.stride, p.padding)
+            _, indices = ops.max_pool_forward(x, window)
+            return lambda: ops.pool_scatter(dy, indices, p.size)
+        if p.kind == "avg_pool":
+            if case.direction == "forward":
+                pool = getattr(functional, f"avg_pool{p.rank}d")
+                return lambda: pool(x, p.kernel, p.stride, p.padding)
+            return lambda: ops.avg_pool_input_grad(dy, window, True, None)
+        if case.direction == "forward":
+            convolve = getattr(functional, f"{p.kind}{p.rank}d")
+            last = (0, p.groups, p.dilation) if p.kind == "conv_transpose" else (p.dilation, p.groups)
+            return lambda: convolve(x, w, None, p.stride, p.padding, *last)
+        if p.kind == "conv_transpose":
+            if case.direction == "input_grad":
+                return lambda: ops.conv_forward(dy, w, None, window)
+            return lambda: ops.conv_weight_grad(dy, x, window)
+        if case.direction == "input_grad":
+            return lambda: ops.conv_input_grad(dy, w, None, window)
+        return lambda: ops.conv_weight_grad(x, dy, window)
+
+
+class TorchEngine:
+    """PyTorch on the CPU."""
+
+    def __init__(self):
+        import torch
+
+        self._torch = torch
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self.version = torch.__version__
+
+    def prepare(self, case):
+        """The Job of a case."""
+        torch = self._torch
+        torch.set_grad_enabled(False)
+        narrow = {k: self._tensor(v, case) for k, v in operands(case).items()}
+        wide = getattr(torch, wide_dtype(case.dtype))
+
+        def magnitude():
+            kept = {"x"} if _routes_by_x(case) else set()
+            values = {k: v.to(wide) for k, v in narrow.items()}
+            return self._call(case, {k: v if k in kept else v.abs() for k, v in values.items()})()
+
+        return Job(self._call(case, narrow), magnitude, lambda y: y.to(wide).contiguous().numpy())
+
+    def training_step(self):
+        """A function that takes one step of training of the demo network."""
+        torch = self._torch
+        torch.set_grad_enabled(True)
+        scans, classes = (torch.from_numpy(a) for a in training_data())
+        return _training_step(torch.nn, torch.nn.functional, torch.optim, scans, classes)
+
+    def _tensor(self, values, case):
+        return self._formatted(self._torch.from_numpy(values).to(getattr(self._torch, case.dtype)), case)
+
+    def _formatted(self, tensor, case):
+        """The tensor in the layout of the case; weights too, as module.to(memory_format=...) does."""
+        torch = self._torch
+        if case.layout == "channels_first":
+            return tensor
+        if case.problem.rank == 1:  # PyTorch has no such format of sequences: the strides alone say it
+            return tensor.transpose(1, 2).contiguous().transpose(1, 2)
+        return tensor.contiguous(
+            memory_format=torch.channels_last if case.problem.rank == 2 else torch.channels_last_3d
+        )
+
+    def _call(self, case, tensors):
+        p = case.problem
+        x, w, dy = (tensors.get(name) for name in ("x", "w", "dy"))
+        if p.is_pool:
+            return self._pool_call(case, x, dy)
+        transposed = p.kind == "conv_transpose"
+        if case.direction == "forward":
+            convolve = getattr(self._torch.nn.functional, f"{p.kind}{p.rank}d")
+            last = (0, p.groups, p.dilation) if transposed else (p.dilation, p.groups)
+            return lambda: convolve(x, w, None, p.stride, p.padding, *last)
+        # The operator wants the forward's other operand as well, of which it reads shape and format only.
+        if x is None:
+            x = self._formatted(dy.new_zeros(p.x_shape), case)
+        if w is None:
+            w = self._formatted(dy.new_zeros(p.w_shape), case)
+        which = 0 if case.direction == "input_grad" else 1
+        mask = [which == 0, which == 1, False]
+        backward = self._torch.ops.aten.convolution_backward
+        rest = (None, p.stride, p.padding, p.dilation, transposed, (0,) * p.rank, p.groups, mask)
+        return lambda: backward(dy, x, w, *rest)[which]
+
+    def _pool_call(self, case, x, dy):
+        p, aten = case.problem, self._torch.ops.aten
+        pool = getattr(self._torch.nn.functional, f"{p.kind}{p.rank}d")
+        if case.direction == "forward":
+            return lambda: pool(x, p.kernel, p.stride, p.padding)
+        if p.kind == "max_pool":
+            _, indices = pool(x, p.kernel, p.stride, p.padding, return_indices=True)
+            backward = getattr(aten, f"max_pool{p.rank}d_with_indices_backward")
+            return lambda: backward(dy, x, p.kernel, p.stride, p.padding, p.dilation, False, indices)
+        x = self._formatted(dy.new_zeros(p.x_shape), case)  # of which shape and format only are read
+        backward = getattr(aten, f"avg_pool{p.rank}d_backward")
+        return lambda: backward(dy, x, p.kernel, p.stride, p.padding, False, True, None)
+
+
+def engine(name):
+    """The engine of a name: "torch", or a backend of fastconv.
+
+    Raises:
+        ImportError: The library is not installed.
+    """
+    return TorchEngine() if name == "torch" else FastconvEngine(name)
+
+
+def _routes_by_x(case):
+    """Whether x only says where things go, so that its signs must stay."""
+    return case.problem.kind == "max_pool" and case.direction == "input_grad"
+
+
+def _training_step(nn, functional, optim, scans, classes):
+    from examples.digits import build_network
+
+    network = build_network(nn)
+    network.train()
+    optimiser = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+
+    def step():
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(network(scans), classes)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step

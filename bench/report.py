@@ -1,0 +1,171 @@
+"""What a run says: a table on the terminal, progress beside it, JSON for machines."""
+
+import json
+import pathlib
+import shutil
+import sys
+
+from bench.pairing import geometric_mean
+
+
+class Progress:
+    """One line on the terminal's error stream that is overwritten in place; silent where that is no terminal.
+
+    Args:
+        total: How many cases there are.
+    """
+
+    def __init__(self, total):
+        self._total = total
+        self._shown = sys.stderr.isatty()
+        self._text = ""
+
+    def case(self, number, name):
+        """Begin a case."""
+        self._text = f"[{number + 1}/{self._total}] {name}"
+
+    def __call__(self, step):
+        if self._shown:
+            line = f"{self._text}: {step}"[: shutil.get_terminal_size().columns - 1]
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
+    def clear(self):
+        """Remove the line."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+class Table:
+    """The table of a run, printed row by row as results come in.
+
+    Args:
+        cases: All Cases of the run, which decide the widths of the columns.
+        peer: Name of the peer, or None.
+    """
+
+    def __init__(self, cases, peer):
+        self._peer = peer
+        self._name = max(len(c.problem.name) for c in cases)
+        self._shape = max(len(c.problem.describe()) for c in cases)
+
+    def head(self, options, facts, versions, peak, budget, selected):
+        """Print what the figures depend on, and the names of the columns."""
+        libraries = [f"fastconv {versions[0]} ({options.backend})"]
+        if self._peer:
+            libraries.append(f"{self._peer} {versions[1]}")
+        print(f"{options.suite}, {options.dtype}: {' beside '.join(libraries)}")
+        print(f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}; peak "
+              f"{peak / 1e9:.0f} GFLOP/s (NumPy matmul 1024^3, best of several); commit {facts['commit']}")
+        print(f"{budget.rule()}: {plural(selected.reduced, 'row')} cut, {len(selected.repeated)} left out as equal "
+              f"to an earlier one, {len(selected.too_large)} as too large")
+        print()
+        print(self._line("row", "problem", "direction", "layout", "ours ms", "peer ms", "peer/ours", "quartiles",
+                         "rate", "% peak", "error"))
+
+    def row(self, row):
+        """Print one Row."""
+        case, timing = row.case, row.timing
+        start = (case.problem.name, case.problem.describe(), case.direction, case.layout)
+        if timing is None:
+            words = self._line(*start, *[""] * 7).rstrip()
+            print(f"{words}  {row.status}: {row.note}", flush=True)
+            return
+        ratio = timing.ratio()
+        unit = "GFLOP/s" if case.problem.flops else "GB/s"
+        print(self._line(
+            *start,
+            f"{timing.ours_ms:.3f}",
+            f"{timing.peer_ms:.3f}" if ratio else "-",
+            f"{ratio[0]:.2f}" if ratio else "-",
+            f"{ratio[1]:.2f}-{ratio[2]:.2f}" if ratio else "-",
+            f"{row.rate / 1e9:.1f} {unit}",
+            f"{100 * row.share:.0f}" if row.share is not None else "-",
+            f"{row.error:.0e}" if row.error is not None else "-",
+        ) + (f"  {row.status}: {row.note}" if row.note else ""), flush=True)
+
+    def _line(self, name, shape, direction, layout, *figures):
+        widths = (9, 9, 9, 11, 14, 6, 6)
+        text = f"{name:{self._name}}  {shape:{self._shape}}  {direction:11}  {layout:14}"
+        return text + "".join(f"  {value:>{width}}" for value, width in zip(figures, widths, strict=True))
+
+    def foot(self, rows):
+        """Print the closing line, and every row that is no result."""
+        result = summary(rows)
+        print()
+        if result["geometric_mean"] is not None:
+            worst = result["worst"]
+            print(f"geometric mean {result['geometric_mean']:.2f} over {plural(result['compared'], 'row')}; worst "
+                  f"{worst['ratio']:.2f} ({worst['row']}); {plural(result['below_one'], 'row')} under 1.00")
+        else:
+            print(f"{plural(result['timed'], 'row')} timed, none compared")
+        for status in ("WRONG", "FAILED"):
+            named = [_title(row.case) for row in rows if row.status == status]
+            if named:
+                print(f"{status}: {plural(len(named), 'row')}: {'; '.join(named)}")
+
+
+def summary(rows):
+    """Geometric mean, worst row and number of rows under 1.0, as a dict for JSON."""
+    compared = [row for row in rows if row.ratio is not None]
+    worst = min(compared, key=lambda row: row.ratio, default=None)
+    return {
+        "timed": sum(row.timing is not None for row in rows),
+        "compared": len(compared),
+        "geometric_mean": geometric_mean(row.ratio for row in compared),
+        "worst": worst and {"row": _title(worst.case), "ratio": worst.ratio},
+        "below_one": sum(row.ratio < 1 for row in compared),
+        "wrong": sum(row.status == "WRONG" for row in rows),
+        "failed": sum(row.status == "FAILED" for row in rows),
+    }
+
+
+def write_json(options, facts, peak, budget, spent, rows, peer_version):
+    """Write a run with every sample of it, so that figures can be worked out anew."""
+    document = {
+        "suite": options.suite,
+        "backend": options.backend,
+        "peer": peer_version and {"name": options.peer, "version": peer_version},
+        "dtype": options.dtype,
+        "machine": facts,
+        "peak_flops": peak,
+        "effort": {**spent._asdict(), "rule": budget.rule()},
+        "rows": [_as_json(row) for row in rows],
+        "summary": summary(rows),
+    }
+    save(options.json, document)
+
+
+def save(path, document):
+    """Write a document as JSON and say where."""
+    pathlib.Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def plural(count, noun):
+    """"1 row", "2 rows"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _as_json(row):
+    timing = row.timing
+    ratio = timing.ratio() if timing else None
+    return {
+        **row.case.to_json(),
+        "flops": row.case.problem.flops,
+        "status": row.status,
+        "note": row.note,
+        "error": None if row.error is None or row.error == float("inf") else row.error,
+        "ours_ms": timing and timing.ours_ms,
+        "peer_ms": timing and timing.peer_ms,
+        "ratio": ratio and dict(zip(("median", "first_quartile", "third_quartile"), ratio, strict=True)),
+        "rate": row.rate,
+        "share_of_peak": row.share,
+        "ours_seconds": timing and timing.ours,
+        "peer_seconds": timing and timing.peer,
+    }
+
+
+def _title(case):
+    return f"{case.problem.name} {case.direction} {case.layout}"

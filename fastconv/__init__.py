@@ -1,0 +1,1 @@
+from fastconv._version import __version__

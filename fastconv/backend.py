@@ -1,0 +1,143 @@
+"""Which backend serves these arrays: the only place that asks.
+
+A backend is a package of plain functions with the names and signatures below. Arrays have been
+checked by Window, may be of any memory order, byte order or read-only, and are never changed.
+Results are new arrays of the dtype of the first argument unless said otherwise.
+
+    conv_forward(x, w, b, window) -> y          [N,K,*output]; b [K] or None
+    conv_input_grad(dy, w, b, window) -> dx     [N,C,*size]; b [C] or None is added: transposed convolution
+    conv_weight_grad(x, dy, window) -> dw       [K,C/groups,*kernel]
+    max_pool_forward(x, window) -> y, indices   int64, position in the flattened *size
+    avg_pool_forward(x, window, count_include_pad, divisor_override) -> y
+    avg_pool_input_grad(dy, window, count_include_pad, divisor_override) -> dx
+    adaptive_avg_pool_forward(x, output_size) -> y
+    adaptive_avg_pool_input_grad(dy, size) -> dx
+    adaptive_max_pool_forward(x, output_size) -> y, indices
+    pool_gather(x, indices) -> y                y[n,c,o] = x[n,c,indices[n,c,o]]
+    pool_scatter(dy, indices, size) -> dx       the transpose of pool_gather: equal indices add up
+    batch_norm_statistics(x) -> mean, variance  [C] each, biased, accumulator dtype of x
+    batch_norm_forward(x, mean, variance, w, b, eps) -> y   w, b [C] or None
+    batch_norm_grad(dy, x, mean, variance, w, eps) -> dx, dw, db   through the statistics of x
+    matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
+"""
+
+import contextlib
+import contextvars
+import importlib
+import inspect
+
+from fastconv.arrays import device_of, is_cupy, namespace_of
+from fastconv.errors import DeviceError, ShapeError
+
+NAMES = ("reference", "cpu", "cuda", "emulated")
+
+OPERATORS = (
+    "conv_forward", "conv_input_grad", "conv_weight_grad",
+    "max_pool_forward", "avg_pool_forward", "avg_pool_input_grad",
+    "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad", "adaptive_max_pool_forward",
+    "pool_gather", "pool_scatter",
+    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad",
+    "matmul",
+)  # fmt: skip
+
+_chosen = contextvars.ContextVar("fastconv_backend", default=None)
+
+
+class Backend:
+    """A backend by name, imported when its first operator is called.
+
+    Args:
+        name: One of NAMES.
+    """
+
+    def __init__(self, name):
+        self.name = name
+
+    def __getattr__(self, operator):
+        if operator not in OPERATORS:
+            raise AttributeError(operator)
+        module = importlib.import_module(f"fastconv.{self.name}")
+        function = getattr(module, operator, None)
+        if function is None:
+            raise NotImplementedError(f"the {self.name} backend has no operator {operator}")
+        setattr(self, operator, function)
+        return function
+
+    def __repr__(self):
+        return f"Backend({self.name!r})"
+
+
+_backends = {name: Backend(name) for name in NAMES}
+
+
+def of(*arrays):
+    """The backend that serves these arrays; None among them is passed over.
+
+    Returns:
+        The Backend chosen by use_backend, otherwise cpu for NumPy arrays and cuda for CuPy arrays.
+
+    Raises:
+        DeviceError: The arrays live on different devices, or not on the device of the chosen
+            backend: nothing is copied between devices in silence.
+    """
+    present = [a for a in arrays if a is not None]
+    devices = sorted({device_of(a) for a in present})
+    if len(devices) > 1:
+        raise DeviceError("fastconv", "arrays", " and ".join(devices), "one device", "move them with cupy.asarray")
+    chosen = _chosen.get()
+    on_gpu = bool(present) and is_cupy(present[0])
+    if chosen is None:
+        return _backends["cuda" if on_gpu else "cpu"]
+    if on_gpu != (chosen == "cuda"):
+        raise DeviceError(
+            "fastconv", "arrays", devices[0] if devices else "no array", f"arrays that the {chosen} backend can read"
+        )
+    return _backends[chosen]
+
+
+def namespace(*arrays):
+    """numpy or cupy, whichever holds these arrays: the module of the elementwise functions.
+
+    Raises:
+        DeviceError: The arrays live on different devices.
+    """
+    of(*arrays)
+    return namespace_of(next(a for a in arrays if a is not None))
+
+
+@contextlib.contextmanager
+def use_backend(name):
+    """Within the block, compute on the named backend whatever the arrays would choose.
+
+    Args:
+        name: "reference", "cpu", "cuda" or "emulated".
+
+    Returns:
+        A context manager, local to the thread or task that enters it.
+
+    Raises:
+        ShapeError: No backend has this name.
+    """
+    if name not in NAMES:
+        raise ShapeError("use_backend", "name", repr(name), " or ".join(NAMES))
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def signatures(name):
+    """The operators that a backend has, by name, with their signatures; imports the backend.
+
+    Args:
+        name: One of NAMES.
+
+    Returns:
+        A dict from operator to inspect.Signature.
+
+    Raises:
+        ImportError: What the backend needs is not installed.
+    """
+    module = importlib.import_module(f"fastconv.{name}")
+    return {op: inspect.signature(getattr(module, op)) for op in OPERATORS if hasattr(module, op)}

@@ -1,0 +1,221 @@
+"""Convolution on the CPU: which kernel serves a problem, and in which pieces.
+
+    every input channel a group of its own   depthwise kernels
+    all else                                 implicit GEMM
+
+A strided input gradient is split into phases: the positions of dx that share the same taps. Each phase is
+a plain convolution of dy with some of the taps, so no zeros are multiplied.
+"""
+
+import itertools
+
+import numpy as np
+
+from fastconv.cpu import conv_depthwise as depthwise
+from fastconv.cpu import conv_implicit_gemm as implicit_gemm
+from fastconv.cpu import conv_weight_grad as weight_grad
+from fastconv.cpu.conv_patches import Sampling
+from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
+from fastconv.cpu.microkernel import ROWS, panel
+from fastconv.cpu.threads import parallel_for
+
+# Multiply-adds in a nanosecond of one thread, roughly: they only decide whether a call is worth a second thread.
+GEMM_SPEED = 40
+_DIRECT_SPEED = 4
+
+
+def conv_forward(x, w, b, window):
+    """y [N, K, *output]; see fastconv.backend."""
+    last = is_channels_last(x)
+    xs, ws, bs = dense(x, last), flat(w), _bias(b, x)
+    y, ys = empty(window.output_shape, xs.dtype, last)
+    sampling, offsets, taps = _forward_sampling(window)
+    if y.size:
+        _gather(xs, ws, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
+    return narrowed(y, x)
+
+
+def conv_input_grad(dy, w, b, window):
+    """dx [N, C, *size], plus b [C]; see fastconv.backend."""
+    last = is_channels_last(dy)
+    errors, ws, bs = dense(dy, last), flat(w), _bias(b, dy)
+    dx, dxs = empty(window.input_shape, errors.dtype, last)
+    if dx.size:
+        strides = _strides(window, transposed=True)
+        for sampling, offsets, taps in _phases(window):
+            _gather(errors, ws, bs, dxs, sampling, offsets, taps, strides, last)
+    return narrowed(dx, dy)
+
+
+def conv_weight_grad(x, dy, window):
+    """dw [K, C // groups, *kernel]; see fastconv.backend."""
+    last = is_channels_last(x)
+    xs, errors = dense(x, last), dense(dy, last)
+    dw = np.empty(window.weight_shape, xs.dtype)
+    if dw.size and not errors.size:
+        dw[...] = 0
+    elif dw.size:
+        sampling, offsets, _ = _forward_sampling(window)
+        if _is_depthwise(sampling, last):
+            _depthwise_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
+        else:
+            _gemm_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
+    return narrowed(dw, x)
+
+
+def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
+    """ys = bs + xs gathered by the taps of ws, one phase."""
+    products = sampling.groups * sampling.filters * sampling.channels * sampling.taps * _pixels(sampling)
+    if _is_depthwise(sampling, last):
+        w = ws.reshape(sampling.groups * sampling.filters, -1)[:, taps]
+        work = products / _DIRECT_SPEED
+        if last:
+            w = np.ascontiguousarray(w.T).reshape(-1)
+            parallel_for(depthwise.depthwise_last, depthwise.rows(sampling), work, xs, w, bs, ys, sampling, offsets)
+        else:
+            planes = sampling.batch * sampling.groups * sampling.filters
+            w = np.ascontiguousarray(w).reshape(-1)
+            parallel_for(depthwise.depthwise_first, planes, work, xs, w, bs, ys, sampling, offsets)
+        return
+    columns = panel(xs.dtype)
+    lanes = columns if last else ROWS
+    panels = sampling.groups * -(-sampling.filters // lanes)
+    depth = sampling.channels * sampling.taps
+    packed = aligned(panels * depth * lanes, xs.dtype)
+    parallel_for(
+        implicit_gemm.pack_filters, panels, packed.size,
+        ws, packed, lanes, sampling.filters, sampling.channels, taps, strides, last,
+    )  # fmt: skip
+    run = implicit_gemm.conv_last if last else implicit_gemm.conv_first
+    count = implicit_gemm.tasks(sampling, last, columns)
+    parallel_for(run, count, products / GEMM_SPEED, xs, packed, bs, ys, sampling, offsets)
+
+
+def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
+    columns = panel(xs.dtype)
+    splits = weight_grad.splits(sampling, columns)
+    partial = np.empty(splits * dw.size, xs.dtype)
+    work = dw.size * _pixels(sampling) / GEMM_SPEED
+    run = weight_grad.weight_grad_last if last else weight_grad.weight_grad_first
+    tasks = splits * weight_grad.blocks(sampling, columns)
+    parallel_for(run, tasks, work, xs, errors, partial, sampling, offsets, splits)
+    rows = sampling.groups * sampling.channels * sampling.taps
+    parallel_for(weight_grad.add_splits, rows, partial.size, partial, dw, sampling, splits, last)
+
+
+def _depthwise_weight_grad(xs, errors, dw, sampling, offsets, last):
+    work = dw.size * _pixels(sampling) / _DIRECT_SPEED
+    if last:
+        partial = np.empty(depthwise.SPLITS * dw.size, xs.dtype)
+        run = depthwise.depthwise_weight_grad_last
+        parallel_for(run, depthwise.SPLITS, work, xs, errors, partial, sampling, offsets)
+        add = depthwise.add_depthwise_splits
+        parallel_for(add, sampling.taps, partial.size, partial, dw, sampling.taps, sampling.groups)
+    else:
+        filters = sampling.groups * sampling.filters
+        parallel_for(depthwise.depthwise_weight_grad_first, filters, work, xs, errors, dw, sampling, offsets)
+
+
+def _is_depthwise(sampling, last):
+    """Whether the depthwise kernels serve this problem."""
+    return sampling.channels == 1 and sampling.groups > 1 and not (last and sampling.filters > 1)
+
+
+def _forward_sampling(window):
+    """(Sampling, offsets [taps * 3], taps) of the forward pass, and of the weight gradient."""
+    window = _flattened(window.three_axes())
+    offsets = [
+        [r * dilation - before for r in range(kernel)]
+        for kernel, dilation, (before, _) in zip(window.kernel, window.dilation, window.padding, strict=True)
+    ]
+    sampling = Sampling(
+        batch=window.batch,
+        groups=window.groups,
+        channels=window.channels // window.groups,
+        filters=window.filters // window.groups,
+        taps=int(np.prod(window.kernel)),
+        line=window.kernel[2] if window.dilation[2] == 1 and window.groups == 1 else 1,
+        size=window.size,
+        output=window.output,
+        count=window.output,
+        start=(0, 0, 0),
+        spread=(1, 1, 1),
+        step=window.stride,
+    )
+    return sampling, _grid(offsets), np.arange(sampling.taps, dtype=np.int64)
+
+
+def _phases(window):
+    """(Sampling, offsets, taps) of every phase of an input gradient; together they write all of dx."""
+    window = _flattened(window.three_axes())
+    axes = [_axis_phases(window, axis) for axis in range(3)]
+    _, rows, columns = window.kernel
+    for phase in itertools.product(*axes):
+        starts, taps, offsets = zip(*phase, strict=True)
+        count = tuple(
+            -(-(size - start) // stride) for size, start, stride in zip(window.size, starts, window.stride, strict=True)
+        )
+        sampling = Sampling(
+            batch=window.batch,
+            groups=window.groups,
+            channels=window.filters // window.groups,
+            filters=window.channels // window.groups,
+            taps=int(np.prod([len(t) for t in taps])),
+            line=1,
+            size=window.output,
+            output=window.size,
+            count=count,
+            start=starts,
+            spread=window.stride,
+            step=(1, 1, 1),
+        )
+        places = _grid(taps).reshape(-1, 3) @ np.array([rows * columns, columns, 1])
+        yield sampling, _grid(offsets), places
+
+
+def _axis_phases(window, axis):
+    """(start, taps, offsets) of each phase of one axis: position i of dx meets tap r at dy position
+    (i + before - r * dilation) / stride, where that is whole."""
+    stride, dilation, before = window.stride[axis], window.dilation[axis], window.padding[axis][0]
+    for start in range(min(stride, window.size[axis])):
+        taps = [r for r in range(window.kernel[axis]) if (start + before - r * dilation) % stride == 0]
+        yield start, taps, [(start + before - r * dilation) // stride for r in taps]
+
+
+def _flattened(window):
+    """The same window with its three axes laid out as one, where taps and strides leave them independent."""
+    plain = (1, 1, 1)
+    if window.kernel != plain or window.stride != plain or window.padding != ((0, 0),) * 3:
+        return window
+    length = (1, 1, int(np.prod(window.size)))
+    return window._replace(size=length, output=length)
+
+
+def _grid(axes):
+    """Every combination of one number from each axis, last axis fastest, as a flat array."""
+    return np.array(list(itertools.product(*axes)), dtype=np.int64).reshape(-1)
+
+
+def _strides(window, transposed):
+    """Elements of w from one group, filter and channel to the next; the gradient swaps the last two."""
+    taps = int(np.prod(window.kernel))
+    inner = window.channels // window.groups
+    group = window.filters // window.groups * inner * taps
+    return (group, taps, inner * taps) if transposed else (group, inner * taps, taps)
+
+
+def _bias(b, like):
+    """The bias as a flat array, empty for None."""
+    return flat(like[:0]) if b is None else flat(b)
+
+
+def _pixels(sampling):
+    return sampling.batch * int(np.prod(sampling.count))
+
+
+def aligned(size, dtype):
+    """An unwritten flat array that starts on a cache line."""
+    slack = 64 // dtype.itemsize
+    memory = np.empty(size + slack, dtype)
+    start = -memory.ctypes.data % 64 // dtype.itemsize
+    return memory[start : start + size]

@@ -1,0 +1,172 @@
+"""Convolution as an implicit GEMM: filters x depth times depth x pixels, in blocks that stay in the L2 cache.
+
+For every block of pixels and filters the patches are packed a slice of depth at a time and multiplied by the
+packed filters; sums rest in a scratch block until the last slice, then go out with the bias. Channels first
+has pixels in the vector lanes, channels last has filters there, so that both read and write memory in order.
+Source: Goto & van de Geijn, ACM TOMS 34 (2008), for the blocking.
+"""
+
+import numpy as np
+
+from fastconv.cpu.conv_patches import RUN_FIELDS, list_runs, pack_patches_first, pack_patches_last
+from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
+from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
+
+# Blocks of about 115 KB of patches and as much of sums in float32: together half of a 512 KB L2 cache.
+DEPTH = 256  # slice of the sum
+PIXEL_PANELS = 4  # channels first: pixels of a block, in widths of a tile
+FILTER_TILES = 16  # channels first: filters of a block, in heights of a tile
+PIXEL_TILES = 8  # channels last: pixels of a block, in heights of a tile
+FILTER_PANELS = 8  # channels last: filters of a block, in widths of a tile
+LINE = 16  # elements that keep rows of patches from falling into the same cache sets
+
+
+@inline
+def ceil_div(a, b):
+    return -(-a // b)
+
+
+@kernel
+def pack_filters(first, last, w, packed, lanes, filters, channels, taps, strides, tap_major):
+    """packed[group, panel, depth, lane] of w; a task is one panel of one group.
+
+    strides: Elements of w from one group, filter, channel to the next. taps: The place of each tap in w.
+    """
+    panels = ceil_div(filters, lanes)
+    depth = channels * taps.size
+    for task in range(first, last):
+        group = task // panels
+        f0 = task % panels * lanes
+        base = task * depth * lanes
+        used = min(lanes, filters - f0)
+        for t in range(taps.size):
+            for c in range(channels):
+                k = t * channels + c if tap_major else c * taps.size + t
+                source = group * strides[0] + f0 * strides[1] + c * strides[2] + taps[t]
+                at = base + k * lanes
+                for i in range(used):
+                    put(packed, at + i, get(w, source + i * strides[1]))
+                for i in range(used, lanes):
+                    put(packed, at + i, 0)
+
+
+@kernel
+def conv_first(first, last, x, packed, bias, y, sampling, offsets):
+    """y = x convolved with the packed filters, channels first; a task is one block of pixels and filters."""
+    panel = tile_width(x)
+    block = PIXEL_PANELS * panel
+    stride = block + LINE
+    per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
+    pixels = sampling.batch * per_image
+    filter_tiles = ceil_div(sampling.filters, ROWS)
+    filter_blocks = ceil_div(filter_tiles, FILTER_TILES)
+    pixel_blocks = ceil_div(pixels, block)
+    depth = sampling.channels * sampling.taps
+    runs = np.empty(block * RUN_FIELDS, np.int64)
+    patches = np.zeros(min(DEPTH, depth) * stride + LINE, x.dtype)
+    sums = np.zeros(min(FILTER_TILES, filter_tiles) * ROWS * block + LINE, x.dtype)
+    patches_at, sums_at = aligned_start(patches), aligned_start(sums)
+    for task in range(first, last):
+        tile_first = task % filter_blocks * FILTER_TILES
+        tile_last = min(filter_tiles, tile_first + FILTER_TILES)
+        pixel = task // filter_blocks % pixel_blocks * block
+        group = task // (filter_blocks * pixel_blocks)
+        width = min(block, pixels - pixel)
+        found = list_runs(runs, pixel, pixel + width, sampling.count)
+        for k0 in range(0, depth, DEPTH):
+            k1 = min(depth, k0 + DEPTH)
+            pack_patches_first(patches, patches_at, stride, x, sampling, offsets, group, k0, k1, runs, found)
+            for tile in range(tile_first, tile_last):
+                filters_at = ((group * filter_tiles + tile) * depth + k0) * ROWS
+                row = sums_at + (tile - tile_first) * ROWS * block
+                for j in range(0, width, panel):
+                    gemm_tile(k1 - k0, packed, filters_at, 1, ROWS, patches, patches_at + j, stride,
+                              sums, row + j, block, k0 > 0)  # fmt: skip
+        f_first = tile_first * ROWS
+        for f in range(f_first, min(sampling.filters, tile_last * ROWS)):
+            channel = group * sampling.filters + f
+            added = bias[channel] if bias.size > 0 else y.dtype.type(0)
+            write_row(y, sums, sums_at + (f - f_first) * block, added, channel, sampling, runs, found)
+
+
+@inline
+def write_row(y, sums, row, added, channel, sampling, runs, found):
+    """Write the pixels of one filter, channels first."""
+    channels = sampling.groups * sampling.filters
+    spread = sampling.spread[2]
+    for r in range(found):
+        run = r * RUN_FIELDS
+        d = sampling.start[0] + runs[run + 1] * sampling.spread[0]
+        h = sampling.start[1] + runs[run + 2] * sampling.spread[1]
+        w = sampling.start[2] + runs[run + 3] * spread
+        plane = ((runs[run] * channels + channel) * sampling.output[0] + d) * sampling.output[1] + h
+        at = plane * sampling.output[2] + w
+        source = row + runs[run + 4]
+        if spread == 1:
+            for i in range(runs[run + 5]):
+                put(y, at + i, get(sums, source + i) + added)
+        else:
+            for i in range(runs[run + 5]):
+                put(y, at + i * spread, get(sums, source + i) + added)
+
+
+@kernel
+def conv_last(first, last, x, packed, bias, y, sampling, offsets):
+    """y = x convolved with the packed filters, channels last; a task is one block of pixels and filters."""
+    panel = tile_width(x)
+    block = PIXEL_TILES * ROWS
+    per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
+    pixels = sampling.batch * per_image
+    filter_panels = ceil_div(sampling.filters, panel)
+    filter_blocks = ceil_div(filter_panels, FILTER_PANELS)
+    pixel_blocks = ceil_div(pixels, block)
+    depth = sampling.channels * sampling.taps
+    stride = min(DEPTH, depth) + LINE
+    sums_stride = min(FILTER_PANELS, filter_panels) * panel
+    runs = np.empty(block * RUN_FIELDS, np.int64)
+    patches = np.zeros(block * stride + LINE, x.dtype)
+    sums = np.zeros(block * sums_stride + LINE, x.dtype)
+    patches_at, sums_at = aligned_start(patches), aligned_start(sums)
+    for task in range(first, last):
+        panel_first = task % filter_blocks * FILTER_PANELS
+        panel_last = min(filter_panels, panel_first + FILTER_PANELS)
+        pixel = task // filter_blocks % pixel_blocks * block
+        group = task // (filter_blocks * pixel_blocks)
+        height = min(block, pixels - pixel)
+        found = list_runs(runs, pixel, pixel + height, sampling.count)
+        for k0 in range(0, depth, DEPTH):
+            k1 = min(depth, k0 + DEPTH)
+            pack_patches_last(patches, patches_at, stride, x, sampling, offsets, group, k0, k1, runs, found)
+            for p in range(panel_first, panel_last):
+                filters_at = ((group * filter_panels + p) * depth + k0) * panel
+                column = sums_at + (p - panel_first) * panel
+                for i in range(0, height, ROWS):
+                    gemm_tile(k1 - k0, patches, patches_at + i * stride, stride, 1, packed, filters_at, panel,
+                              sums, column + i * sums_stride, sums_stride, k0 > 0)  # fmt: skip
+        f_first = panel_first * panel
+        f_last = min(sampling.filters, panel_last * panel)
+        channels = sampling.groups * sampling.filters
+        for r in range(found):
+            run = r * RUN_FIELDS
+            d = sampling.start[0] + runs[run + 1] * sampling.spread[0]
+            h = sampling.start[1] + runs[run + 2] * sampling.spread[1]
+            for i in range(runs[run + 5]):
+                w = sampling.start[2] + (runs[run + 3] + i) * sampling.spread[2]
+                position = ((runs[run] * sampling.output[0] + d) * sampling.output[1] + h) * sampling.output[2] + w
+                at = position * channels + group * sampling.filters
+                source = sums_at + (runs[run + 4] + i) * sums_stride - f_first
+                if bias.size > 0:
+                    for f in range(f_first, f_last):
+                        put(y, at + f, get(sums, source + f) + get(bias, group * sampling.filters + f))
+                else:
+                    for f in range(f_first, f_last):
+                        put(y, at + f, get(sums, source + f))
+
+
+def tasks(sampling, channels_last, panel):
+    """How many blocks conv_first or conv_last has."""
+    pixels = sampling.batch * int(np.prod(sampling.count))
+    tiles, per_block, block = (
+        (panel, FILTER_PANELS, PIXEL_TILES * ROWS) if channels_last else (ROWS, FILTER_TILES, PIXEL_PANELS * panel)
+    )
+    return sampling.groups * -(-pixels // block) * -(-(-(-sampling.filters // tiles)) // per_block)

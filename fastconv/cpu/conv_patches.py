@@ -1,0 +1,141 @@
+"""Patches of an input, packed block by block: what an implicit GEMM multiplies, never a whole im2col matrix.
+
+A Sampling says which input position each output pixel and tap meet; it serves the forward pass, each phase
+of a strided input gradient and the weight gradient alike. Pixels are numbered through the batch and all
+three axes; a block of them is a list of runs, each along the innermost axis of one image.
+"""
+
+from typing import NamedTuple
+
+from fastconv.cpu.jit import get, inline, kernel, put
+
+
+class Sampling(NamedTuple):
+    """Output pixel o and tap t of an axis meet at input position o * step + offset[t].
+
+    Pixel o of `count` is written at output position start + o * spread. All tuples have three axes.
+    """
+
+    batch: int
+    groups: int
+    channels: int  # read, in one group
+    filters: int  # written, in one group
+    taps: int
+    line: int  # taps in a row that read adjacent pixels of all channels: contiguous memory, channels last
+    size: tuple  # input positions
+    output: tuple  # output positions
+    count: tuple  # pixels computed
+    start: tuple
+    spread: tuple
+    step: tuple
+
+
+# Fields of a run: image, pixel along each axis, place in the block, length.
+RUN_FIELDS = 6
+
+
+@kernel
+def list_runs(runs, first, last, count):
+    """Write the runs of pixels first to last; give their number. `runs` holds one for every pixel."""
+    found = 0
+    pixel = first
+    while pixel < last:
+        q = pixel % count[2]
+        row = pixel // count[2]
+        at = found * RUN_FIELDS
+        length = min(count[2] - q, last - pixel)
+        runs[at] = row // (count[1] * count[0])
+        runs[at + 1] = row // count[1] % count[0]
+        runs[at + 2] = row % count[1]
+        runs[at + 3] = q
+        runs[at + 4] = pixel - first
+        runs[at + 5] = length
+        pixel += length
+        found += 1
+    return found
+
+
+@inline
+def inside(q, length, step, offset, size):
+    """(low, high): which of `length` pixels from q on read inside an axis of `size` positions."""
+    position = q * step + offset
+    low = 0
+    if position < 0:
+        low = min(length, (step - 1 - position) // step)
+    high = low
+    if size > position:
+        high = max(low, min(length, (size - 1 - position) // step + 1))
+    return low, high
+
+
+@kernel
+def pack_patches_first(patches, base, stride, x, sampling, offsets, group, depth_first, depth_last, runs, found):
+    """patches[base + (k - depth_first) * stride + pixel] for x channels first; depth is channel-major, tap-minor."""
+    depth_size, height, width = sampling.size
+    step = sampling.step[2]
+    for k in range(depth_first, depth_last):
+        channel = group * sampling.channels + k // sampling.taps
+        tap = 3 * (k % sampling.taps)
+        row = base + (k - depth_first) * stride
+        for r in range(found):
+            run = r * RUN_FIELDS
+            d = runs[run + 1] * sampling.step[0] + offsets[tap]
+            h = runs[run + 2] * sampling.step[1] + offsets[tap + 1]
+            at = row + runs[run + 4]
+            length = runs[run + 5]
+            if d < 0 or d >= depth_size or h < 0 or h >= height:
+                for i in range(length):
+                    put(patches, at + i, 0)
+                continue
+            q = runs[run + 3]
+            low, high = inside(q, length, step, offsets[tap + 2], width)
+            image = runs[run] * (sampling.groups * sampling.channels) + channel
+            source = ((image * depth_size + d) * height + h) * width + q * step + offsets[tap + 2]
+            for i in range(low):
+                put(patches, at + i, 0)
+            # Loops of a constant step become vector loads and shuffles.
+            if step == 1:
+                for i in range(low, high):
+                    put(patches, at + i, get(x, source + i))
+            elif step == 2:
+                for i in range(low, high):
+                    put(patches, at + i, get(x, source + 2 * i))
+            else:
+                for i in range(low, high):
+                    put(patches, at + i, get(x, source + step * i))
+            for i in range(high, length):
+                put(patches, at + i, 0)
+
+
+@kernel
+def pack_patches_last(patches, base, stride, x, sampling, offsets, group, depth_first, depth_last, runs, found):
+    """patches[base + pixel * stride + k - depth_first] for x channels last; depth is tap-major, channel-minor."""
+    depth_size, height, width = sampling.size
+    channels = sampling.channels
+    pitch = sampling.groups * channels
+    segment = sampling.line * channels
+    for r in range(found):
+        run = r * RUN_FIELDS
+        for i in range(runs[run + 5]):
+            row = base + (runs[run + 4] + i) * stride - depth_first
+            k = depth_first
+            while k < depth_last:
+                begin = k // segment * segment
+                end = min(depth_last, begin + segment)
+                tap = begin // channels * 3
+                d = runs[run + 1] * sampling.step[0] + offsets[tap]
+                h = runs[run + 2] * sampling.step[1] + offsets[tap + 1]
+                w = (runs[run + 3] + i) * sampling.step[2] + offsets[tap + 2]
+                low, high = end, end
+                if d >= 0 and d < depth_size and h >= 0 and h < height:
+                    low = min(end, max(k, begin - w * channels)) if w < 0 else k
+                    high = max(low, min(end, begin + (width - w) * channels))
+                position = ((runs[run] * depth_size + d) * height + h) * width + w
+                source = position * pitch + group * channels - begin
+                for m in range(k, low):
+                    put(patches, row + m, 0)
+                for m in range(low, high):
+                    put(patches, row + m, get(x, source + m))
+                for m in range(high, end):
+                    put(patches, row + m, 0)
+                k = end

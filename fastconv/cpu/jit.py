@@ -1,0 +1,118 @@
+"""All options of the Numba compiler, in one place.
+
+Kernels compile when first called, never at import, and are kept on disk: beside this file, or in the
+user's cache folder where that cannot be written, or nowhere at all, in which case every process
+compiles anew. FASTCONV_NUMBA_CACHE=0 switches the disk cache off.
+"""
+
+import functools
+import os
+import pathlib
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+# Not True: that adds nnan and ninf, with which NaN no longer passes through a maximum.
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+
+_SOURCES = pathlib.Path(__file__).parent
+
+
+def kernel(function):
+    """Compile a function on its first call, to run without the GIL.
+
+    Args:
+        function: A function that Numba's nopython mode can compile.
+
+    Returns:
+        The Numba dispatcher.
+    """
+    return _compile(function, nogil=True)
+
+
+def inline(function):
+    """As kernel, for helpers that are called from kernels and pasted in where they are called."""
+    return numba.njit(function, inline="always", fastmath=FASTMATH, error_model="numpy")
+
+
+def _compile(function, **options):
+    options.update(fastmath=FASTMATH, error_model="numpy")  # numpy: a division by zero is inf, not an exception
+    if os.environ.get("FASTCONV_NUMBA_CACHE", "1") == "0":
+        return numba.njit(**options)(function)
+    try:
+        dispatcher = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # "no locator available": no folder can be written
+        return numba.njit(**options)(function)
+    _make_cache_safe(dispatcher)
+    return dispatcher
+
+
+def _make_cache_safe(dispatcher):
+    """Tie the cached code to every source file here, and let no failure to write it reach the caller.
+
+    Numba looks only at the file that holds the function, so a kernel would outlive a change of the
+    micro-kernel it calls; and a disk that fills up would turn a convolution into an OSError.
+    """
+    files = getattr(dispatcher._cache, "_cache_file", None)
+    if files is not None and hasattr(files, "_source_stamp"):
+        files._source_stamp = (files._source_stamp, _stamp())
+    save = dispatcher._cache.save_overload
+
+    @functools.wraps(save)
+    def save_or_do_without(signature, data):
+        try:
+            save(signature, data)
+        except OSError:
+            dispatcher._cache.disable()
+
+    dispatcher._cache.save_overload = save_or_do_without
+
+
+@functools.cache
+def _stamp():
+    """Size and time of every source file of this package."""
+    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(_SOURCES.glob("*.py")))
+
+
+def cache_folder():
+    """The folder that holds compiled kernels, or None where there is none."""
+    from fastconv.cpu import pool
+
+    cache = pool.max_pool_first._cache
+    return getattr(cache, "cache_path", None)
+
+
+@intrinsic
+def get(typingctx, array, index):
+    """array[index] of a contiguous 1-D array: no wrap-around, so that loops over it vectorise."""
+
+    def codegen(context, builder, signature, args):
+        pointer = _element(context, builder, signature, args)
+        return builder.load(pointer)
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, array, index, value):
+    """array[index] = value of a contiguous 1-D array: no wrap-around, so that loops over it vectorise."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[2], _element(context, builder, signature, args))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), codegen
+
+
+@inline
+def aligned_start(array):
+    """Elements from the start of a flat array to its first whole cache line."""
+    past = np.int64(array.ctypes.data % 64)  # signed: an unsigned number would make later sums floats
+    return (64 - past) % 64 // array.itemsize
+
+
+def _element(context, builder, signature, args):
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    return builder.gep(array.data, [args[1]])

@@ -1,0 +1,176 @@
+"""Convolution and transposed convolution, 1-D to 3-D, and their gradients.
+
+    y[n,k,p] = b[k] + sum over c, r of x[n, c, p * stride - padding + r * dilation] * w[k,c,r]
+
+Three operators are closed under differentiation: convolution, its input gradient (which is the
+transposed convolution) and its weight gradient. Each rule below is written with the other two.
+Source: Dumoulin & Visin, arXiv:1603.07285.
+"""
+
+from fastconv import autograd, backend
+from fastconv.functional.shape import squeeze, unsqueeze
+from fastconv.window import Window
+
+_CONV_DOC = """Cross-correlate {what} with a bank of filters, as torch.nn.functional.conv{rank}d.
+
+    Args:
+        input: [N, C, {size}], or [C, {size}] without a batch. NumPy runs on the CPU, CuPy on the array's GPU.
+        weight: Filters, [K, C // groups, {kernel}]; dtype and device of input.
+        bias: [K], or None.
+        stride: Input positions between output positions; an int or one a spatial axis.
+        padding: Zeros on each side in input positions: an int or one a spatial axis, "valid", or
+            "same" for an output as large as the input; or a pair (before, after) a spatial axis,
+            such as {pairs}, which PyTorch does not have.
+        dilation: Input positions between taps; an int or one a spatial axis.
+        groups: Independent convolutions that C and K are split into.
+
+    Returns:
+        [N, K, {output}], each output size (size + before + after - dilation * (kernel - 1) - 1) // stride + 1;
+        dtype, device and memory format of input; a Tensor if any argument is one.
+
+    Raises:
+        ShapeError: Shapes disagree, a number is out of range, or the kernel is larger than the padded input.
+        DTypeError: Dtypes differ or are not floating point, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
+
+    Source: Dumoulin & Visin, arXiv:1603.07285.
+    """
+
+_TRANSPOSE_DOC = """Transposed convolution of {what}, as torch.nn.functional.conv_transpose{rank}d.
+
+    It is the gradient of conv{rank}d with respect to its input, used as an operator of its own.
+
+    Args:
+        input: [N, C, {size}], or [C, {size}] without a batch. NumPy runs on the CPU, CuPy on the array's GPU.
+        weight: Filters, [C, K // groups, {kernel}]; dtype and device of input.
+        bias: [K], or None.
+        stride: Output positions between input positions; an int or one a spatial axis.
+        padding: Output positions cut off each side: an int or one a spatial axis, or a pair
+            (before, after) a spatial axis, such as {pairs}, which PyTorch does not have.
+        output_padding: Output positions added after each axis; less than stride or dilation.
+        groups: Independent convolutions that C and K are split into.
+        dilation: Output positions between taps; an int or one a spatial axis.
+
+    Returns:
+        [N, K, {output}], each output size
+        (size - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1;
+        dtype, device and memory format of input; a Tensor if any argument is one.
+
+    Raises:
+        ShapeError: Shapes disagree or a number is out of range.
+        DTypeError: Dtypes differ or are not floating point, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
+
+    Source: Dumoulin & Visin, arXiv:1603.07285, chapter 4.
+    """
+
+_WORDS = {
+    1: dict(what="sequences", size="L", kernel="R", output="P", pairs="((2, 0),)"),
+    2: dict(what="images", size="H, W", kernel="R, S", output="P, Q", pairs="((1, 2), (0, 1))"),
+    3: dict(what="volumes", size="D, H, W", kernel="T, R, S", output="O, P, Q", pairs="((1, 2), (0, 1), (1, 1))"),
+}
+
+
+def _documented(template, rank):
+    def decorate(function):
+        function.__doc__ = template.format(rank=rank, **_WORDS[rank])
+        return function
+
+    return decorate
+
+
+@_documented(_CONV_DOC, 1)
+def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    return _conv_checked(input, weight, bias, stride, padding, dilation, groups, rank=1)
+
+
+@_documented(_CONV_DOC, 2)
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    return _conv_checked(input, weight, bias, stride, padding, dilation, groups, rank=2)
+
+
+@_documented(_CONV_DOC, 3)
+def conv3d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    return _conv_checked(input, weight, bias, stride, padding, dilation, groups, rank=3)
+
+
+@_documented(_TRANSPOSE_DOC, 1)
+def conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    return _conv_transpose_checked(input, weight, bias, stride, padding, output_padding, groups, dilation, rank=1)
+
+
+@_documented(_TRANSPOSE_DOC, 2)
+def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    return _conv_transpose_checked(input, weight, bias, stride, padding, output_padding, groups, dilation, rank=2)
+
+
+@_documented(_TRANSPOSE_DOC, 3)
+def conv_transpose3d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    return _conv_transpose_checked(input, weight, bias, stride, padding, output_padding, groups, dilation, rank=3)
+
+
+def _conv_checked(input, weight, bias, stride, padding, dilation, groups, rank):
+    x, unbatched = with_batch(input, rank)
+    window = Window.conv(*autograd.arrays(x, weight, bias), stride, padding, dilation, groups, rank)
+    y = _conv(x, weight, bias, window)
+    return squeeze(y, 0) if unbatched else y
+
+
+def _conv_transpose_checked(input, weight, bias, stride, padding, output_padding, groups, dilation, rank):
+    x, unbatched = with_batch(input, rank)
+    window = Window.conv_transpose(
+        *autograd.arrays(x, weight, bias), stride, padding, output_padding, groups, dilation, rank
+    )
+    y = _conv_input_grad(x, weight, bias, window)
+    return squeeze(y, 0) if unbatched else y
+
+
+def with_batch(input, rank):
+    """input with a batch axis, and whether it had none; what is no array is left for Window to refuse."""
+    unbatched = getattr(input, "ndim", None) == rank + 1
+    return (unsqueeze(input, 0) if unbatched else input), unbatched
+
+
+def _conv(x, w, b, window):
+    """y [N, K, *output]."""
+    y = backend.of(*autograd.arrays(x, w, b)).conv_forward(*autograd.arrays(x, w, b), window)
+
+    def rule(dy, _):
+        return (
+            lambda: _conv_input_grad(dy, w, None, window),
+            lambda: _conv_weight_grad(x, dy, window),
+            lambda: dy.sum(axis=_all_but_channels(window)),
+        )
+
+    return autograd.record(window.operator, y, (x, w, b), rule, saves=(x, w))
+
+
+def _conv_input_grad(dy, w, b, window):
+    """dx [N, C, *size], plus b [C]: a transposed convolution."""
+    dx = backend.of(*autograd.arrays(dy, w, b)).conv_input_grad(*autograd.arrays(dy, w, b), window)
+
+    def rule(ddx, _):
+        return (
+            lambda: _conv(ddx, w, None, window),
+            lambda: _conv_weight_grad(ddx, dy, window),
+            lambda: ddx.sum(axis=_all_but_channels(window)),
+        )
+
+    return autograd.record(window.operator, dx, (dy, w, b), rule, saves=(dy, w))
+
+
+def _conv_weight_grad(x, dy, window):
+    """dw [K, C // groups, *kernel]."""
+    dw = backend.of(*autograd.arrays(x, dy)).conv_weight_grad(*autograd.arrays(x, dy), window)
+
+    def rule(ddw, _):
+        return (
+            lambda: _conv_input_grad(dy, ddw, None, window),
+            lambda: _conv(x, ddw, None, window),
+        )
+
+    return autograd.record(window.operator, dw, (x, dy), rule, saves=(x, dy))
+
+
+def _all_but_channels(window):
+    return (0, *range(2, window.rank + 2))

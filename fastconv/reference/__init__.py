@@ -1,0 +1,39 @@
+"""The oracle: every backend operator in plain NumPy and float64, slow and obvious.
+
+Operators and signatures are those of fastconv.backend. Whatever the inputs' dtype, strides or byte
+order, they are widened to float64, computed by the formula on top of each file, and rounded once,
+to the dtype of the first argument. Results are new, native in byte order and C-contiguous: unlike
+the other backends the reference does not keep a channels-last format.
+"""
+
+from fastconv.reference.conv import conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.matmul import matmul
+from fastconv.reference.norm import batch_norm_forward, batch_norm_grad, batch_norm_statistics
+from fastconv.reference.pool import (
+    adaptive_avg_pool_forward,
+    adaptive_avg_pool_input_grad,
+    adaptive_max_pool_forward,
+    avg_pool_forward,
+    avg_pool_input_grad,
+    max_pool_forward,
+    pool_gather,
+    pool_scatter,
+)
+
+__all__ = [
+    "adaptive_avg_pool_forward",
+    "adaptive_avg_pool_input_grad",
+    "adaptive_max_pool_forward",
+    "avg_pool_forward",
+    "avg_pool_input_grad",
+    "batch_norm_forward",
+    "batch_norm_grad",
+    "batch_norm_statistics",
+    "conv_forward",
+    "conv_input_grad",
+    "conv_weight_grad",
+    "matmul",
+    "max_pool_forward",
+    "pool_gather",
+    "pool_scatter",
+]

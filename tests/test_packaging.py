@@ -1,0 +1,225 @@
+"""setup.py: what it decides for each FASTCONV_CUDA, and one real wheel without CUDA."""
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fastconv import config
+
+ROOT = Path(__file__).resolve().parent.parent
+MISSING = "no nvcc of CUDA 12.0 or newer; looked in: PATH"
+
+
+@pytest.fixture(scope="module")
+def build():
+    """setup.py as a module: nothing is built, since it is not run as a script."""
+    spec = importlib.util.spec_from_file_location("fastconv_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def nvcc(build):
+    return build.Nvcc(Path("/toolkit/bin/nvcc"), (13, 0, 88), "PATH")
+
+
+def fake_nvcc(folder, version="13.0.88", body=""):
+    """A program that answers --version as nvcc does."""
+    path = folder / "bin" / "nvcc"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V{version}'\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def environment(tmp_path, **variables):
+    """Variables of a machine with nothing on PATH."""
+    return {"PATH": str(tmp_path / "empty"), **variables}
+
+
+@pytest.fixture
+def bare_machine(build, monkeypatch):
+    """No toolkit in /usr/local and none from pip, whatever this machine has."""
+    places = build.nvcc_places
+
+    def elsewhere(mode, environ):
+        return [(place, path) for place, path in places(mode, environ) if place in ("CUDACXX", "CUDA_HOME", "PATH")]
+
+    monkeypatch.setattr(build, "nvcc_places", elsewhere)
+
+
+def test_auto_builds_where_nvcc_is_found(build, nvcc):
+    plan = build.make_plan("auto", nvcc, "")
+    assert plan.cuda
+    assert plan.reason == "built with nvcc 13.0.88 (PATH)"
+    assert plan.requires == build.BUILD_TOOLS
+
+
+def test_auto_without_nvcc_builds_python_alone_and_says_why(build):
+    assert build.make_plan("auto", None, MISSING) == build.Plan(False, MISSING, ())
+
+
+def test_on_without_nvcc_is_an_error_that_names_the_ways_out(build, nvcc):
+    assert build.make_plan("on", nvcc, "").cuda
+    with pytest.raises(SystemExit, match=r"FASTCONV_CUDA=on, but there is no nvcc.*=wheels.*=off"):
+        build.make_plan("on", None, MISSING)
+
+
+def test_off_does_not_even_look(build, monkeypatch):
+    monkeypatch.setattr(build, "nvcc_places", lambda *_: pytest.fail("looked for nvcc"))
+    plan = build.make_plan("off", *build.find_nvcc("off", {}))
+    assert plan == build.Plan(False, "switched off by FASTCONV_CUDA=off", ())
+
+
+def test_wheels_asks_pip_for_nvcc_unless_it_is_there(build, nvcc):
+    assert build.make_plan("wheels", None, MISSING).requires == (*build.BUILD_TOOLS, build.CUDA_WHEELS)
+    assert build.make_plan("wheels", nvcc, "").requires == build.BUILD_TOOLS
+
+
+def test_an_unknown_mode_is_an_error(build):
+    with pytest.raises(SystemExit, match="FASTCONV_CUDA=yes is none of auto, on, off, wheels"):
+        build.make_plan("yes", None, MISSING)
+
+
+def test_the_nvcc_that_the_user_names_comes_first(build, tmp_path):
+    chosen, other = fake_nvcc(tmp_path / "a"), fake_nvcc(tmp_path / "b")
+    environ = environment(tmp_path, CUDACXX=str(chosen), CUDA_HOME=str(other.parents[1]))
+    assert build.find_nvcc("auto", environ) == (build.Nvcc(chosen, (13, 0, 88), "CUDACXX"), "")
+    del environ["CUDACXX"]
+    assert build.find_nvcc("auto", environ)[0].path == other
+
+
+def test_nvcc_is_found_on_path(build, tmp_path, bare_machine):
+    nvcc = fake_nvcc(tmp_path)
+    found, _ = build.find_nvcc("auto", {"PATH": str(nvcc.parent)})
+    assert (found.path, found.place) == (nvcc, "PATH")
+
+
+def test_a_machine_without_nvcc_is_told_where_it_was_looked_for(build, tmp_path, bare_machine):
+    found, why = build.find_nvcc("auto", environment(tmp_path, CUDA_HOME=str(tmp_path)))
+    assert found is None
+    assert why == "no nvcc of CUDA 12.0 or newer; looked in: CUDA_HOME, PATH"
+
+
+@pytest.mark.parametrize(("version", "words"), [("11.8.89", "is 11.8.89"), ("?", "is of unknown version")])
+def test_an_nvcc_that_is_too_old_or_does_not_say_is_passed_over(build, tmp_path, bare_machine, version, words):
+    environ = environment(tmp_path, CUDACXX=str(fake_nvcc(tmp_path, version)))
+    found, why = build.find_nvcc("auto", environ)
+    assert found is None
+    assert f"(the one of CUDACXX {words})" in why
+
+
+def test_wheels_ignores_the_toolkit_of_the_machine(build, tmp_path):
+    environ = environment(tmp_path, CUDACXX=str(fake_nvcc(tmp_path)))
+    assert "CUDACXX" not in [place for place, _ in build.nvcc_places("wheels", environ)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nvcc", "cmake", "expected"),
+    [
+        (None, (13, 0, 88), (3, 25, 1), ("80-real", "90a-real", "90-virtual")),
+        ("90a", (13, 0, 88), (3, 25, 1), ("90a",)),
+        ("80-real;90a-real, 120", (13, 0, 88), (4, 4, 4), ("80-real", "90a-real", "120")),
+    ],
+)
+def test_architectures(build, wanted, nvcc, cmake, expected):
+    assert build.architectures(wanted, nvcc, cmake) == expected
+
+
+def test_release_architectures_add_blackwell_where_the_tools_know_it(build):
+    assert build.architectures("release", (13, 0, 88), (4, 4, 4)) == build.RELEASE_ARCHS + build.BLACKWELL_ARCHS
+    assert build.architectures("release", (13, 0, 88), (3, 25, 1)) == build.RELEASE_ARCHS
+    assert build.architectures("release", (12, 4, 0), (4, 4, 4)) == build.RELEASE_ARCHS
+
+
+def test_what_is_no_architecture_is_an_error(build):
+    with pytest.raises(SystemExit, match="'hopper' is no architecture"):
+        build.architectures("90a;hopper", (13, 0, 88), (4, 4, 4))
+
+
+def test_a_compiler_cache_is_used_unless_the_user_chose_one(build, nvcc, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name, **_: {"sccache": "/bin/sccache"}.get(name))
+    arguments = list(build.configure_arguments(nvcc, ("90a",), "/out", {"CMAKE_CUDA_COMPILER_LAUNCHER": "mine"}))
+    assert [a for a in arguments if "LAUNCHER" in a] == ["-DCMAKE_CXX_COMPILER_LAUNCHER=/bin/sccache"]
+    assert not any("ninja" in a.lower() for a in arguments)
+
+
+def test_ninja_is_used_when_found(build, nvcc, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name, **_: {"ninja": "/bin/ninja"}.get(name))
+    arguments = list(build.configure_arguments(nvcc, ("80-real", "90a"), "/out", {}))
+    assert arguments[-2:] == ["-GNinja", "-DCMAKE_MAKE_PROGRAM=/bin/ninja"]
+    assert "-DCMAKE_CUDA_ARCHITECTURES=80-real;90a" in arguments
+
+
+def test_the_libraries_of_the_toolkit_wheels_are_put_on_the_path_of_the_linker(build, tmp_path):
+    nvcc = build.Nvcc(fake_nvcc(tmp_path), (13, 0, 88), "pip's cuda-toolkit")
+    assert build.compiler_environment(nvcc, {"A": "b"}) == {"A": "b"}
+    library = tmp_path / "lib" / "libcudart_static.a"
+    library.parent.mkdir()
+    library.touch()
+    changed = build.compiler_environment(nvcc, {"LIBRARY_PATH": "/mine"})
+    assert changed == {"LIBRARY_PATH": f"{library.parent}{os.pathsep}/mine"}
+    (tmp_path / "lib64").mkdir()
+    assert build.compiler_environment(nvcc, {}) == {}
+
+
+def test_an_nvcc_that_fails_stops_the_build_and_names_the_way_out(build, nvcc, tmp_path, monkeypatch):
+    def failing(command, **_):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, "run", failing)
+    with pytest.raises(SystemExit, match=r"nvcc 13.0.88 \(PATH\) was found.*Set FASTCONV_CUDA=off"):
+        build.compile_extension(nvcc, ("90a",), tmp_path, tmp_path)
+
+
+def test_the_note_of_the_build_is_python_that_config_can_read(build, tmp_path):
+    build.write_build_info(tmp_path, True, "built with nvcc 13.0.88 (pip's toolkit)", "13.0.88", ("80-real",))
+    assert note(tmp_path.joinpath("_build_info.py").read_text()) == {
+        "CUDA": True,
+        "REASON": "built with nvcc 13.0.88 (pip's toolkit)",
+        "NVCC": "13.0.88",
+        "ARCHITECTURES": ("80-real",),
+    }
+
+
+def note(text):
+    """The assignments of a _build_info.py."""
+    statements = [s for s in ast.parse(text).body if isinstance(s, ast.Assign)]
+    return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
+
+
+def test_a_build_without_cuda_is_a_pure_wheel_that_says_why(tmp_path):
+    tree = tmp_path / "tree"  # a copy: setuptools builds beside the sources
+    hidden = shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "*.egg-info", "_build_info.py", "_cuda*.so")
+    shutil.copytree(ROOT, tree, ignore=hidden)
+    command = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    run = subprocess.run(command, cwd=tree, env={**os.environ, "FASTCONV_CUDA": "off"}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert re.fullmatch(r"fastconv-[\d.]+-py3-none-any\.whl", wheel.name)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        said = note(archive.read("fastconv/_build_info.py").decode())
+    assert said["CUDA"] is False
+    assert said["REASON"] == "switched off by FASTCONV_CUDA=off"
+    assert {n.partition("/")[0].partition("-")[0] for n in names} == {"fastconv"}, "only the package goes into a wheel"
+    shipped = {n for n in names if n.endswith(".py")} - {"fastconv/_build_info.py"}
+    assert shipped == {p.relative_to(tree).as_posix() for p in (tree / "fastconv").rglob("*.py")} - {
+        "fastconv/_build_info.py"
+    }
+
+
+def test_facts_of_sources_that_were_never_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastconv._build_info", None)
+    build = config.facts()["build"]
+    assert build["cuda"] is None
+    assert "never installed" in build["reason"]
