@@ -6,6 +6,8 @@ PYTHON ?= python3
 PEERS ?= torch==2.13.0
 # Test processes at once.
 JOBS ?= 2
+# What `python -m bench` is asked for; `.venv/bin/python -m bench --help` lists the choices.
+BENCH_ARGS ?= run --suite resnet50 --quick --json build/bench.json
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,14 +38,14 @@ format: $(VENV)/.lint  ## Put Python and C++ into style.
 	$(BIN)/clang-format -i $(CPP)
 
 test: $(VENV)/.test $(PEERS_STAMP)  ## Run the tests, with PyTorch as second witness unless PEERS= is empty.
-	$(BIN)/python -m pytest -n $(JOBS) --benchmark-disable $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 check: $(VENV)/.test  ## Compare every backend that runs here with the reference.
 	$(BIN)/python -m fastconv check
 
-bench: $(VENV)/.bench $(PEERS_STAMP)  ## Run the benchmarks; they leave build/bench.json.
+bench: $(VENV)/.bench $(PEERS_STAMP)  ## Time the layers of ResNet-50 beside PyTorch; BENCH_ARGS chooses otherwise.
 	mkdir -p build
-	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json $(PYTEST_ARGS)
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 demo: $(VENV)/.demo  ## Check the installation and train a first network; leaves build/demo/report.html.
 	$(BIN)/python -m fastconv check --quick

@@ -1,21 +1,17 @@
-"""Whether two libraries computed the same thing.
+"""Whether two libraries computed the same thing, by the error model of fastconv.tolerance.
 
-An element may differ by rounding, whose scale is sum |x||w| over the terms of that element, whatever
-is left of it after cancellation. Each side may round its result once, and its sum a little:
-
-    |a - b| <= 2 * eps_out * |b| + 32 * eps_acc * sum |x||w|
-
-A single term left out of L shows as about 1 / L of the scale, far above that for every row here.
+The expected value is the peer's result, not the exact one, so that the error of both sides counts
+against one bound: a peer that is inexact is reported as well as we are.
 """
 
 from typing import NamedTuple
 
 import numpy
 
-_SUM_FACTOR = 32  # times eps: Winograd's transforms cost both libraries a digit
-_CHUNK = 1 << 20  # elements compared at a time, in float64
+from fastconv import tolerance
 
-_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+SUM_FACTOR = 4  # c of the model
+_CHUNK = 1 << 20  # elements compared at a time, in float64
 
 
 class Agreement(NamedTuple):
@@ -30,12 +26,22 @@ class Agreement(NamedTuple):
     error: float
 
 
-def compare(ours, peer, scale, dtype):
+def dtype_of(name):
+    """The NumPy dtype of a name; bfloat16 is ml_dtypes's."""
+    if name == "bfloat16":
+        import ml_dtypes  # an extra
+
+        return numpy.dtype(ml_dtypes.bfloat16)
+    return numpy.dtype(name)
+
+
+def compare(ours, peer, scale, length, dtype):
     """Compare every element of two results.
 
     Args:
         ours, peer: Arrays of one shape.
         scale: sum |x||w| of every element.
+        length: Most products that one element sums.
         dtype: Name of the dtype that was computed in.
 
     Returns:
@@ -43,8 +49,6 @@ def compare(ours, peer, scale, dtype):
     """
     if ours.shape != peer.shape or scale.shape != peer.shape:
         return Agreement(False, float("inf"))
-    eps_out = _EPS[dtype]
-    eps_acc = _EPS["float64" if dtype == "float64" else "float32"]
     worst, agrees = 0.0, True
     a, b, s = (array.reshape(-1) for array in (ours, peer, scale))
     for first in range(0, a.size, _CHUNK):
@@ -53,7 +57,7 @@ def compare(ours, peer, scale, dtype):
         if not (numpy.isfinite(x).all() and numpy.isfinite(y).all()):
             return Agreement(False, float("inf"))
         difference = abs(x - y)
-        agrees &= bool((difference <= 2 * eps_out * abs(y) + _SUM_FACTOR * eps_acc * z).all())
+        agrees &= bool((difference <= tolerance.bound(y, z, length, dtype_of(dtype), SUM_FACTOR)).all())
         relative = numpy.divide(difference, z, out=numpy.where(difference > 0, numpy.inf, 0.0), where=z > 0)
         worst = max(worst, float(relative.max()))
     return Agreement(agrees, worst)

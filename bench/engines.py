@@ -4,13 +4,13 @@ Each engine lives in a process of its own and turns a Case into a Job. Both make
 the same random numbers, so that results can be compared without sending inputs around.
 """
 
-import importlib
 import os
 import zlib
 from typing import Any, NamedTuple
 
 import numpy
 
+from bench.agreement import dtype_of
 from bench.shapes import Problem
 
 TRAINING_BATCH = 64
@@ -91,12 +91,16 @@ class FastconvEngine:
     """
 
     def __init__(self, backend):
-        from fastconv import backend as backends
+        import fastconv
 
-        self._chosen = backends.use_backend(backend)
-        self._chosen.__enter__()  # for the life of this process
-        self._backend = backends.of()
-        self.version = getattr(importlib.import_module("fastconv"), "__version__", "unknown")
+        self._name = backend
+        self.version = fastconv.__version__
+
+    def active(self):
+        """A context manager within which jobs are prepared and called."""
+        from fastconv import backend
+
+        return backend.use_backend(self._name)
 
     def prepare(self, case):
         """The Job of a case."""
@@ -119,20 +123,15 @@ class FastconvEngine:
         return _training_step(nn, functional, optim, fastconv.tensor(scans), classes)
 
     def _array(self, name, values, case):
-        dtype = case.dtype
-        if dtype == "bfloat16":
-            import ml_dtypes
-
-            dtype = ml_dtypes.bfloat16
-        values = values.astype(dtype)
+        values = values.astype(dtype_of(case.dtype))
         if name == "w" or case.layout == "channels_first":
             return values
         return numpy.moveaxis(numpy.ascontiguousarray(numpy.moveaxis(values, 1, -1)), -1, 1)
 
     def _call(self, case, arrays):
-        from fastconv import functional
+        from fastconv import backend, functional
 
-        p, ops = case.problem, self._backend
+        p, ops = case.problem, backend.of(*arrays.values())
         x, w, dy = (arrays.get(name) for name in ("x", "w", "dy"))
         window = p.window((dy if x is None else x).dtype)
         if p.kind == "max_pool":
@@ -169,10 +168,13 @@ class TorchEngine:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.version = torch.__version__
 
+    def active(self):
+        """A context manager within which jobs are prepared and called."""
+        return self._torch.no_grad()
+
     def prepare(self, case):
         """The Job of a case."""
         torch = self._torch
-        torch.set_grad_enabled(False)
         narrow = {k: self._tensor(v, case) for k, v in operands(case).items()}
         wide = getattr(torch, wide_dtype(case.dtype))
 
@@ -186,7 +188,7 @@ class TorchEngine:
     def training_step(self):
         """A function that takes one step of training of the demo network."""
         torch = self._torch
-        torch.set_grad_enabled(True)
+        torch.set_grad_enabled(True)  # until active() ends
         scans, classes = (torch.from_numpy(a) for a in training_data())
         return _training_step(torch.nn, torch.nn.functional, torch.optim, scans, classes)
 

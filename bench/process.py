@@ -56,7 +56,8 @@ class Worker:
         self.close()
 
     def _start(self):
-        self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")
+        # Closed by close(): it has to outlive this call as the process does.
+        self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", self.engine], env=environment(self._threads), cwd=ROOT, text=True,
             encoding="utf-8", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy
 
 from bench import machine, pairing, shapes
-from bench.agreement import compare
+from bench.agreement import compare, dtype_of
 from bench.engines import Case
 from bench.process import Worker, WorkerError
 from bench.report import Progress, Table, plural, write_json
@@ -67,7 +67,7 @@ def cases(problems, options):
 
 def itemsize(dtype):
     """Bytes of an element of a dtype."""
-    return 2 if dtype == "bfloat16" else numpy.dtype(dtype).itemsize
+    return dtype_of(dtype).itemsize
 
 
 class Row(NamedTuple):
@@ -128,7 +128,8 @@ def measure(case, ours, peer, spent, peak, progress=lambda text: None):
                 note = str(failure)
         if len(workers) > 1:
             files = (mine / "y.npy", theirs / "y.npy", theirs / "scale.npy")
-            agrees, error = compare(*(numpy.load(f, mmap_mode="r") for f in files), case.dtype)
+            arrays = [numpy.load(file, mmap_mode="r") for file in files]
+            agrees, error = compare(*arrays, case.problem.terms(case.direction), case.dtype)
             if not agrees:
                 return Row(case, "WRONG", f"results differ by {error:.1e} of sum |x||w|", error)
     try:

@@ -121,6 +121,16 @@ class Problem(NamedTuple):
         window = self.window()
         return 2 * math.prod(window.output_shape) * math.prod(window.weight_shape[1:])
 
+    def terms(self, direction):
+        """Most products, or elements, that one element of the result sums."""
+        taps = math.prod(self.kernel)
+        if self.is_pool:
+            return taps
+        if direction == "weight_grad":
+            return self.batch * math.prod(self.window().output)
+        into = self.channels if direction == "forward" else self.filters
+        return into // self.groups * taps
+
     def bytes(self, itemsize):
         """Bytes that must move at least once: input, weight and output."""
         shapes = [self.x_shape, self.y_shape] + ([] if self.is_pool else [self.w_shape])
@@ -286,8 +296,8 @@ def _pool(name, kind, shape, kernel, stride, padding):
     return Problem("pool", name, kind, shape[0], shape[1], shape[2:], shape[1], kernel, stride, padding, ones, 1)
 
 
-def _tiny(name, kind, shape, filters, kernel, stride, padding, dilation, groups):
-    return Problem("tiny", name, kind, shape[0], shape[1], shape[2:], filters, kernel, stride, padding, dilation, groups)
+def _tiny(name, kind, shape, filters, *geometry):
+    return Problem("tiny", name, kind, shape[0], shape[1], shape[2:], filters, *geometry)
 
 
 _POOL = (
@@ -310,6 +320,6 @@ _TINY = (
     _tiny("volume", "conv", (1, 2, 5, 6, 7), 3, (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1), 1),
     _tiny("depthwise", "conv", (2, 4, 9, 9), 4, (3, 3), (1, 1), (2, 2), (2, 2), 4),
     _tiny("transposed", "conv_transpose", (2, 4, 5, 5), 6, (2, 2), (2, 2), (0, 0), (1, 1), 1),
-    Problem("tiny", "max pool", "max_pool", 2, 3, (9, 8), 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),
-    Problem("tiny", "avg pool", "avg_pool", 2, 3, (9, 8), 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    _tiny("max pool", "max_pool", (2, 3, 9, 8), 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    _tiny("avg pool", "avg_pool", (2, 3, 9, 8), 3, (3, 3), (2, 2), (1, 1), (1, 1), 1),
 )

@@ -159,12 +159,13 @@ def serve(name, lines, write):
         return
     write(json.dumps({"ok": {"engine": name, "version": library.version}}))
     server = Server(library)
-    for line in lines:
-        try:
-            reply = {"ok": server.answer(json.loads(line))}
-        except Exception as error:  # whatever a library raises belongs to the row, not to this process
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        write(json.dumps(reply))
+    with library.active():
+        for line in lines:
+            try:
+                reply = {"ok": server.answer(json.loads(line))}
+            except Exception as error:  # whatever a library raises belongs to the row, not to this process
+                reply = {"error": f"{type(error).__name__}: {error}"}
+            write(json.dumps(reply))
 
 
 def main():

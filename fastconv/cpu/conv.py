@@ -87,8 +87,8 @@ def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
         ws, packed, lanes, sampling.filters, sampling.channels, taps, strides, last,
     )  # fmt: skip
     run = implicit_gemm.conv_last if last else implicit_gemm.conv_first
-    count = implicit_gemm.tasks(sampling, last, columns)
-    parallel_for(run, count, products / GEMM_SPEED, xs, packed, bs, ys, sampling, offsets)
+    tasks, per_block = implicit_gemm.blocks(sampling, last, columns)
+    parallel_for(run, tasks, products / GEMM_SPEED, xs, packed, bs, ys, sampling, offsets, per_block)
 
 
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):

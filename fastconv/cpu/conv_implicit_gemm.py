@@ -8,22 +8,17 @@ Source: Goto & van de Geijn, ACM TOMS 34 (2008), for the blocking.
 
 import numpy as np
 
-from fastconv.cpu.conv_patches import RUN_FIELDS, list_runs, pack_patches_first, pack_patches_last
+from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
 from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
 from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
 
-# Blocks of about 115 KB of patches and as much of sums in float32: together half of a 512 KB L2 cache.
+# At most 130 KB of patches and 265 KB of sums in float32: together they stay in an L2 cache of 512 KB.
 DEPTH = 256  # slice of the sum
 PIXEL_PANELS = 4  # channels first: pixels of a block, in widths of a tile
-FILTER_TILES = 16  # channels first: filters of a block, in heights of a tile
 PIXEL_TILES = 8  # channels last: pixels of a block, in heights of a tile
-FILTER_PANELS = 8  # channels last: filters of a block, in widths of a tile
+_FILTERS = 512  # of a block, about: patches are packed once for all of them
+_TASKS = 8  # fewer than this are split further, so that every thread of a common machine has some
 LINE = 16  # elements that keep rows of patches from falling into the same cache sets
-
-
-@inline
-def ceil_div(a, b):
-    return -(-a // b)
 
 
 @kernel
@@ -51,24 +46,24 @@ def pack_filters(first, last, w, packed, lanes, filters, channels, taps, strides
 
 
 @kernel
-def conv_first(first, last, x, packed, bias, y, sampling, offsets):
-    """y = x convolved with the packed filters, channels first; a task is one block of pixels and filters."""
+def conv_first(first, last, x, packed, bias, y, sampling, offsets, per_block):
+    """y = x convolved with the packed filters, channels first; a task is one block of pixels and of per_block tiles of filters."""
     panel = tile_width(x)
     block = PIXEL_PANELS * panel
     stride = block + LINE
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
     pixels = sampling.batch * per_image
     filter_tiles = ceil_div(sampling.filters, ROWS)
-    filter_blocks = ceil_div(filter_tiles, FILTER_TILES)
+    filter_blocks = ceil_div(filter_tiles, per_block)
     pixel_blocks = ceil_div(pixels, block)
     depth = sampling.channels * sampling.taps
     runs = np.empty(block * RUN_FIELDS, np.int64)
     patches = np.zeros(min(DEPTH, depth) * stride + LINE, x.dtype)
-    sums = np.zeros(min(FILTER_TILES, filter_tiles) * ROWS * block + LINE, x.dtype)
+    sums = np.zeros(min(per_block, filter_tiles) * ROWS * block + LINE, x.dtype)
     patches_at, sums_at = aligned_start(patches), aligned_start(sums)
     for task in range(first, last):
-        tile_first = task % filter_blocks * FILTER_TILES
-        tile_last = min(filter_tiles, tile_first + FILTER_TILES)
+        tile_first = task % filter_blocks * per_block
+        tile_last = min(filter_tiles, tile_first + per_block)
         pixel = task // filter_blocks % pixel_blocks * block
         group = task // (filter_blocks * pixel_blocks)
         width = min(block, pixels - pixel)
@@ -111,25 +106,25 @@ def write_row(y, sums, row, added, channel, sampling, runs, found):
 
 
 @kernel
-def conv_last(first, last, x, packed, bias, y, sampling, offsets):
-    """y = x convolved with the packed filters, channels last; a task is one block of pixels and filters."""
+def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
+    """y = x convolved with the packed filters, channels last; a task is one block of pixels and of per_block panels of filters."""
     panel = tile_width(x)
     block = PIXEL_TILES * ROWS
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
     pixels = sampling.batch * per_image
     filter_panels = ceil_div(sampling.filters, panel)
-    filter_blocks = ceil_div(filter_panels, FILTER_PANELS)
+    filter_blocks = ceil_div(filter_panels, per_block)
     pixel_blocks = ceil_div(pixels, block)
     depth = sampling.channels * sampling.taps
     stride = min(DEPTH, depth) + LINE
-    sums_stride = min(FILTER_PANELS, filter_panels) * panel
+    sums_stride = min(per_block, filter_panels) * panel
     runs = np.empty(block * RUN_FIELDS, np.int64)
     patches = np.zeros(block * stride + LINE, x.dtype)
     sums = np.zeros(block * sums_stride + LINE, x.dtype)
     patches_at, sums_at = aligned_start(patches), aligned_start(sums)
     for task in range(first, last):
-        panel_first = task % filter_blocks * FILTER_PANELS
-        panel_last = min(filter_panels, panel_first + FILTER_PANELS)
+        panel_first = task % filter_blocks * per_block
+        panel_last = min(filter_panels, panel_first + per_block)
         pixel = task // filter_blocks % pixel_blocks * block
         group = task // (filter_blocks * pixel_blocks)
         height = min(block, pixels - pixel)
@@ -163,10 +158,12 @@ def conv_last(first, last, x, packed, bias, y, sampling, offsets):
                         put(y, at + f, get(sums, source + f))
 
 
-def tasks(sampling, channels_last, panel):
-    """How many blocks conv_first or conv_last has."""
+def blocks(sampling, channels_last, panel):
+    """(tasks, per_block): how many blocks conv_first or conv_last has, and the tiles or panels of filters in each."""
     pixels = sampling.batch * int(np.prod(sampling.count))
-    tiles, per_block, block = (
-        (panel, FILTER_PANELS, PIXEL_TILES * ROWS) if channels_last else (ROWS, FILTER_TILES, PIXEL_PANELS * panel)
-    )
-    return sampling.groups * -(-pixels // block) * -(-(-(-sampling.filters // tiles)) // per_block)
+    lanes, pixels_per_block = (panel, PIXEL_TILES * ROWS) if channels_last else (ROWS, PIXEL_PANELS * panel)
+    others = sampling.groups * -(-pixels // pixels_per_block)
+    tiles = -(-sampling.filters // lanes)
+    filter_blocks = max(-(-sampling.filters // _FILTERS), min(tiles, -(-_TASKS // others)))
+    per_block = -(-tiles // filter_blocks)
+    return others * -(-tiles // per_block), per_block

@@ -34,6 +34,12 @@ class Sampling(NamedTuple):
 RUN_FIELDS = 6
 
 
+@inline
+def ceil_div(a, b):
+    """a / b rounded up."""
+    return -(-a // b)
+
+
 @kernel
 def list_runs(runs, first, last, count):
     """Write the runs of pixels first to last; give their number. `runs` holds one for every pixel."""
@@ -72,39 +78,37 @@ def inside(q, length, step, offset, size):
 def pack_patches_first(patches, base, stride, x, sampling, offsets, group, depth_first, depth_last, runs, found):
     """patches[base + (k - depth_first) * stride + pixel] for x channels first; depth is channel-major, tap-minor."""
     depth_size, height, width = sampling.size
-    step = sampling.step[2]
-    for k in range(depth_first, depth_last):
-        channel = group * sampling.channels + k // sampling.taps
-        tap = 3 * (k % sampling.taps)
-        row = base + (k - depth_first) * stride
-        for r in range(found):
-            run = r * RUN_FIELDS
-            d = runs[run + 1] * sampling.step[0] + offsets[tap]
-            h = runs[run + 2] * sampling.step[1] + offsets[tap + 1]
-            at = row + runs[run + 4]
-            length = runs[run + 5]
-            if d < 0 or d >= depth_size or h < 0 or h >= height:
-                for i in range(length):
+    taps, step = sampling.taps, sampling.step[2]
+    plane = depth_size * height * width
+    for r in range(found):
+        run = r * RUN_FIELDS
+        q, length = runs[run + 3], runs[run + 5]
+        image = (runs[run] * sampling.groups + group) * sampling.channels * plane
+        for t in range(taps):
+            d = runs[run + 1] * sampling.step[0] + offsets[3 * t]
+            h = runs[run + 2] * sampling.step[1] + offsets[3 * t + 1]
+            low, high = length, length
+            if d >= 0 and d < depth_size and h >= 0 and h < height:
+                low, high = inside(q, length, step, offsets[3 * t + 2], width)
+            place = image + (d * height + h) * width + q * step + offsets[3 * t + 2]
+            # Channels are the innermost of the three loops: all of the above is the same for them.
+            for c in range(ceil_div(depth_first - t, taps), ceil_div(depth_last - t, taps)):
+                at = base + (c * taps + t - depth_first) * stride + runs[run + 4]
+                source = place + c * plane
+                for i in range(low):
                     put(patches, at + i, 0)
-                continue
-            q = runs[run + 3]
-            low, high = inside(q, length, step, offsets[tap + 2], width)
-            image = runs[run] * (sampling.groups * sampling.channels) + channel
-            source = ((image * depth_size + d) * height + h) * width + q * step + offsets[tap + 2]
-            for i in range(low):
-                put(patches, at + i, 0)
-            # Loops of a constant step become vector loads and shuffles.
-            if step == 1:
-                for i in range(low, high):
-                    put(patches, at + i, get(x, source + i))
-            elif step == 2:
-                for i in range(low, high):
-                    put(patches, at + i, get(x, source + 2 * i))
-            else:
-                for i in range(low, high):
-                    put(patches, at + i, get(x, source + step * i))
-            for i in range(high, length):
-                put(patches, at + i, 0)
+                # Loops of a constant step become vector loads and shuffles.
+                if step == 1:
+                    for i in range(low, high):
+                        put(patches, at + i, get(x, source + i))
+                elif step == 2:
+                    for i in range(low, high):
+                        put(patches, at + i, get(x, source + 2 * i))
+                else:
+                    for i in range(low, high):
+                        put(patches, at + i, get(x, source + step * i))
+                for i in range(high, length):
+                    put(patches, at + i, 0)
 
 
 @kernel

@@ -9,8 +9,8 @@ on the shape alone, so results do not depend on the thread count.
 
 import numpy as np
 
-from fastconv.cpu.conv_implicit_gemm import LINE, ceil_div
-from fastconv.cpu.conv_patches import RUN_FIELDS, list_runs, pack_patches_first, pack_patches_last
+from fastconv.cpu.conv_implicit_gemm import LINE
+from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
 from fastconv.cpu.jit import aligned_start, get, kernel, put
 from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
 
@@ -29,7 +29,7 @@ def weight_grad_first(first, last, x, dy, partial, sampling, offsets, splits):
     row_blocks = ceil_div(ceil_div(rows, ROWS), ROW_TILES)
     filter_panels = ceil_div(sampling.filters, panel)
     filter_blocks = ceil_div(filter_panels, FILTER_PANELS)
-    pitch = min(FILTER_PANELS, filter_panels) * panel
+    pitch = min(FILTER_PANELS, filter_panels) * panel + LINE
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
     pixels = sampling.batch * per_image
     slices = ceil_div(pixels, PIXELS)
@@ -80,7 +80,7 @@ def weight_grad_last(first, last, x, dy, partial, sampling, offsets, splits):
     row_blocks = ceil_div(ceil_div(rows, ROWS), ROW_TILES)
     filter_panels = ceil_div(sampling.filters, panel)
     filter_blocks = ceil_div(filter_panels, FILTER_PANELS)
-    pitch = min(FILTER_PANELS, filter_panels) * panel
+    pitch = min(FILTER_PANELS, filter_panels) * panel + LINE
     filters = sampling.groups * sampling.filters
     pixels = sampling.batch * sampling.count[0] * sampling.count[1] * sampling.count[2]
     slices = ceil_div(pixels, PIXELS)

@@ -54,4 +54,5 @@ def _multiply(xs, ws, cs, shape, strides, last):
     )
     run = implicit_gemm.conv_last if last else implicit_gemm.conv_first
     work = rows * length * columns / GEMM_SPEED
-    parallel_for(run, implicit_gemm.tasks(sampling, last, panel(xs.dtype)), work, xs, packed, xs[:0], cs, sampling, _ORIGIN)
+    tasks, per_block = implicit_gemm.blocks(sampling, last, panel(xs.dtype))
+    parallel_for(run, tasks, work, xs, packed, xs[:0], cs, sampling, _ORIGIN, per_block)

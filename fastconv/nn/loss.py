@@ -1,0 +1,216 @@
+"""Loss functions as modules."""
+
+from fastconv import functional
+from fastconv.errors import ShapeError
+from fastconv.nn.module import Module
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+class _Loss(Module):
+    def __init__(self, reduction):
+        super().__init__()
+        if reduction not in _REDUCTIONS:
+            raise ShapeError(type(self).__name__, "reduction", repr(reduction), " or ".join(map(repr, _REDUCTIONS)))
+        self.reduction = reduction
+
+    def _array(self, name):
+        """The plain array of a buffer, so that a loss of arrays is an array."""
+        buffer = getattr(self, name)
+        return None if buffer is None else buffer.data
+
+
+class MSELoss(_Loss):
+    """(input - target) squared, as torch.nn.MSELoss.
+
+    Args:
+        reduction: "mean" or "sum" over all elements, or "none".
+
+    Shape:
+        Any and the same in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, reduction="mean"):
+        super().__init__(reduction)
+
+    def forward(self, input, target):
+        return functional.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(_Loss):
+    """Absolute value of input - target, as torch.nn.L1Loss.
+
+    Args:
+        reduction: "mean" or "sum" over all elements, or "none".
+
+    Shape:
+        Any and the same in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, reduction="mean"):
+        super().__init__(reduction)
+
+    def forward(self, input, target):
+        return functional.l1_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(_Loss):
+    """Squared within beta, linear outside, as torch.nn.SmoothL1Loss.
+
+    With d = abs(input - target): d * d / (2 * beta) where d < beta, otherwise d - beta / 2.
+
+    Args:
+        reduction: "mean" or "sum" over all elements, or "none".
+        beta: Where the two meet; 0 gives L1Loss.
+
+    Shape:
+        Any and the same in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, reduction="mean", beta=1.0):
+        super().__init__(reduction)
+        self.beta = beta
+
+    def forward(self, input, target):
+        return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+class HuberLoss(_Loss):
+    """Squared within delta, linear outside, as torch.nn.HuberLoss.
+
+    With d = abs(input - target): d * d / 2 where d < delta, otherwise delta * (d - delta / 2).
+
+    Args:
+        reduction: "mean" or "sum" over all elements, or "none".
+        delta: Where the two meet; above 0.
+
+    Shape:
+        Any and the same in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, reduction="mean", delta=1.0):
+        super().__init__(reduction)
+        self.delta = delta
+
+    def forward(self, input, target):
+        return functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
+class NLLLoss(_Loss):
+    """Negative log-likelihood of classes, of log-probabilities, as torch.nn.NLLLoss.
+
+    Args:
+        weight: [C], how much each class counts, or None for all alike.
+        ignore_index: A class that does not count.
+        reduction: "mean" weighted by the classes, "sum", or "none".
+
+    Shape:
+        input [N, C] or [N, C, ...], target [N] or [N, ...] of integers; a number out, or the
+        shape of target with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, weight=None, ignore_index=-100, reduction="mean"):
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+
+    def forward(self, input, target):
+        return functional.nll_loss(
+            input, target, weight=self._array("weight"), ignore_index=self.ignore_index, reduction=self.reduction
+        )
+
+
+class CrossEntropyLoss(_Loss):
+    """Cross-entropy of classes, of unnormalised scores, as torch.nn.CrossEntropyLoss.
+
+    Args:
+        weight: [C], how much each class counts, or None for all alike.
+        ignore_index: A class that does not count.
+        reduction: "mean" weighted by the classes, "sum", or "none".
+        label_smoothing: Share of the target that is spread over all classes, 0 to 1.
+
+    Shape:
+        input [C], [N, C] or [N, C, ...]; target [], [N] or [N, ...] of integers, or probabilities
+        of the shape of input; a number out, or one value a target with "none".
+
+    Raises:
+        ShapeError: reduction is none of these, or label_smoothing is no share.
+    """
+
+    def __init__(self, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+        super().__init__(reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ShapeError("CrossEntropyLoss", "label_smoothing", label_smoothing, "0 to 1")
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input, target):
+        return functional.cross_entropy(
+            input, target, weight=self._array("weight"), ignore_index=self.ignore_index,
+            reduction=self.reduction, label_smoothing=self.label_smoothing,
+        )  # fmt: skip
+
+
+class BCELoss(_Loss):
+    """Binary cross-entropy of probabilities, as torch.nn.BCELoss.
+
+    Args:
+        weight: How much each element counts, broadcast against input; or None.
+        reduction: "mean" or "sum" over all elements, or "none".
+
+    Shape:
+        input, of values 0 to 1, and target of the same shape in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, weight=None, reduction="mean"):
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+
+    def forward(self, input, target):
+        return functional.binary_cross_entropy(input, target, weight=self._array("weight"), reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """Binary cross-entropy of unnormalised scores, as torch.nn.BCEWithLogitsLoss.
+
+    Args:
+        weight: How much each element counts, broadcast against input; or None.
+        reduction: "mean" or "sum" over all elements, or "none".
+        pos_weight: How much the positive targets count, broadcast against input; or None.
+
+    Shape:
+        input and target of the same shape in; a number out, or that shape with "none".
+
+    Raises:
+        ShapeError: reduction is none of these.
+    """
+
+    def __init__(self, weight=None, reduction="mean", pos_weight=None):
+        super().__init__(reduction)
+        self.register_buffer("weight", weight)
+        self.register_buffer("pos_weight", pos_weight)
+
+    def forward(self, input, target):
+        return functional.binary_cross_entropy_with_logits(
+            input, target, weight=self._array("weight"), reduction=self.reduction,
+            pos_weight=self._array("pos_weight"),
+        )  # fmt: skip

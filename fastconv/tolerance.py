@@ -1,0 +1,94 @@
+"""The one error model that the tests, the benchmarks and the self-check share.
+
+A result y that sums L products x * w may differ from the exact sum by
+
+    eps_out * |y| + c * sqrt(L) * eps_acc * sum |x| |w|
+
+element by element: eps_out is that of the dtype of y, eps_acc that of the dtype its sums are kept in,
+and the last sum, the scale, is what the same operator gives for the absolute values of its arguments.
+The first term covers rounding the result and the expected value to the dtype of y, half an eps each. Only
+c is chosen by who calls; rounding errors of random sign grow as sqrt(L), so that it is a small number.
+Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
+"""
+
+import numpy
+
+from fastconv.arrays import accumulator, is_cupy
+
+
+def bound(y, scale, length, dtype, c):
+    """Largest error that each element of a result may have.
+
+    Args:
+        y: Expected result, in float64.
+        scale: The operator's result for absolute values, in float64; shape of y or broadcast to it. Zero
+            for an operator that only moves or compares elements.
+        length: Most products that one element sums, L.
+        dtype: Dtype of the result under test.
+        c: Allowed multiple of the probable error of a sum.
+
+    Returns:
+        float64 array of the shape of y.
+    """
+    dtype = numpy.dtype(dtype)
+    info = _finfo(dtype)
+    # Below the least normal number the spacing no longer shrinks with |y|.
+    magnitude = numpy.maximum(numpy.abs(_on_host(y)).astype(numpy.float64), float(info.smallest_normal))
+    sums = numpy.sqrt(max(length, 1)) * float(_finfo(accumulator(dtype)).eps) * _on_host(scale).astype(numpy.float64)
+    return float(info.eps) * magnitude + c * sums
+
+
+def assert_within(actual, expected, bound):
+    """Compare every element of a result with what is expected.
+
+    Args:
+        actual: The result, an array of any dtype fastconv computes in.
+        expected: The exact result; rounded to the dtype of actual before it is compared.
+        bound: Largest error of each element, from bound(); shape of actual, or broadcast to it.
+
+    Returns:
+        The largest error as a fraction of its bound, 0.0 for no elements: what c may be tuned by.
+
+    Raises:
+        AssertionError: Shapes differ, an error exceeds its bound, or a NaN or an infinity stands on one
+            side only. A bound that is itself no finite number allows nothing.
+    """
+    actual, expected = _on_host(actual), _on_host(expected)
+    if actual.shape != expected.shape:
+        raise AssertionError(f"shape {list(actual.shape)}, expected {list(expected.shape)}")
+    with numpy.errstate(all="ignore"):
+        rounded = expected.astype(actual.dtype).astype(numpy.float64)
+        wide = actual.astype(numpy.float64)
+        error = numpy.abs(wide - rounded)
+        allowed = numpy.broadcast_to(bound, wide.shape)
+        fine = numpy.isfinite(allowed) & (error <= allowed)
+        finite = numpy.isfinite(rounded)
+        # Equality holds for infinities of one sign; a NaN must meet a NaN.
+        right = numpy.where(finite, fine, (wide == rounded) | (numpy.isnan(wide) & numpy.isnan(rounded)))
+        if not right.all():
+            raise AssertionError(_complaint(wide, rounded, allowed, right))
+        ratio = numpy.where(finite & (error > 0), error / allowed, 0.0)
+    return float(ratio.max(initial=0.0))
+
+
+def _complaint(actual, expected, allowed, right):
+    """How many elements are wrong, and the worst of them: not finite, or furthest beyond its bound."""
+    excess = numpy.abs(actual - expected) / allowed
+    excess = numpy.where(numpy.isnan(excess), numpy.inf, excess)
+    at = numpy.unravel_index(numpy.argmax(numpy.where(right, -1.0, excess)), actual.shape)
+    return (
+        f"{int((~right).sum())} of {right.size} elements are wrong, worst {tuple(int(i) for i in at)}: "
+        f"got {actual[at]!r}, expected {expected[at]!r} within {allowed[at]:.3g}"
+    )
+
+
+def _finfo(dtype):
+    if dtype.name == "bfloat16":
+        import ml_dtypes  # whoever has an array of this dtype has the module
+
+        return ml_dtypes.finfo(dtype)
+    return numpy.finfo(dtype)
+
+
+def _on_host(array):
+    return array.get() if is_cupy(array) else numpy.asarray(array)
