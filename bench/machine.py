@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import subprocess
+import time
 
 from bench.process import ROOT
 
@@ -27,6 +28,41 @@ def facts(threads):
         "threads": threads,
         "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+class Others:
+    """How many cores other processes took while something was timed.
+
+    A busy neighbour does not slow two libraries alike: one whose threads wait for each other loses a
+    time slice of the scheduler at every barrier, so that not even a ratio of pairs survives it.
+
+    Args:
+        pids: Processes that are ours, beside this one.
+    """
+
+    def __init__(self, pids):
+        self._pids = [os.getpid(), *pids]
+        self._start = self._read()
+
+    def cores(self):
+        """Cores that others took on average since the start, or None where the system does not tell."""
+        now = self._read()
+        if now is None or self._start is None:
+            return None
+        (clock, busy, ours), (clock0, busy0, ours0) = now, self._start
+        return max(0.0, ((busy - busy0) - (ours - ours0)) / max(clock - clock0, 1e-9))
+
+    def _read(self):
+        """(wall clock, seconds all cores were busy, seconds our processes were), of which the last two count ticks."""
+        try:
+            fields = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+            ticks = [pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in self._pids]
+        except OSError:
+            return None
+        # user nice system idle iowait irq softirq steal: all but idle and iowait is taken by somebody
+        busy = sum(int(value) for i, value in enumerate(fields[:8]) if i not in (3, 4))
+        tick = 1 / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), busy * tick, sum(int(t[11]) + int(t[12]) for t in ticks) * tick
 
 
 def _cpu_model():

@@ -68,6 +68,11 @@ class Worker:
             self.close()
             raise
 
+    @property
+    def pid(self):
+        """Its process id, which changes when a lost worker is replaced."""
+        return self._process.pid
+
     def request(self, name, **arguments):
         """Send a request and wait for its answer.
 

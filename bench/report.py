@@ -7,6 +7,8 @@ import sys
 
 from bench.pairing import geometric_mean
 
+BUSY_CORES = 0.1  # what other processes may take of all cores together before a row counts as disturbed
+
 
 class Progress:
     """One line on the terminal's error stream that is overwritten in place; silent where that is no terminal.
@@ -62,14 +64,14 @@ class Table:
               f"to an earlier one, {len(selected.too_large)} as too large")
         print()
         print(self._line("row", "problem", "direction", "layout", "ours ms", "peer ms", "peer/ours", "quartiles",
-                         "rate", "% peak", "error"))
+                         "rate", "% peak", "error", "others"))
 
     def row(self, row):
         """Print one Row."""
         case, timing = row.case, row.timing
         start = (case.problem.name, case.problem.describe(), case.direction, case.layout)
         if timing is None:
-            words = self._line(*start, *[""] * 7).rstrip()
+            words = self._line(*start, *[""] * 8).rstrip()
             print(f"{words}  {row.status}: {row.note}", flush=True)
             return
         ratio = timing.ratio()
@@ -83,10 +85,11 @@ class Table:
             f"{row.rate / 1e9:.1f} {unit}",
             f"{100 * row.share:.0f}" if row.share is not None else "-",
             f"{row.error:.0e}" if row.error is not None else "-",
+            f"{row.others:.1f}" if row.others is not None else "-",
         ) + (f"  {row.status}: {row.note}" if row.note else ""), flush=True)
 
     def _line(self, name, shape, direction, layout, *figures):
-        widths = (9, 9, 9, 11, 14, 6, 6)
+        widths = (9, 9, 9, 13, 14, 6, 6, 6)
         text = f"{name:{self._name}}  {shape:{self._shape}}  {direction:11}  {layout:14}"
         return text + "".join(f"  {value:>{width}}" for value, width in zip(figures, widths, strict=True))
 
@@ -100,6 +103,9 @@ class Table:
                   f"{worst['ratio']:.2f} ({worst['row']}); {plural(result['below_one'], 'row')} under 1.00")
         else:
             print(f"{plural(result['timed'], 'row')} timed, none compared")
+        if result["disturbed"]:
+            print(f"{plural(result['disturbed'], 'row')} disturbed: other processes took more than {BUSY_CORES} cores "
+                  f"(column others), so that these figures do not count; repeat on a quiet machine")
         for status in ("WRONG", "FAILED"):
             named = [_title(row.case) for row in rows if row.status == status]
             if named:
@@ -107,7 +113,7 @@ class Table:
 
 
 def summary(rows):
-    """Geometric mean, worst row and number of rows under 1.0, as a dict for JSON."""
+    """Geometric mean, worst row and number of rows under 1.0, of rows that are disturbed and so on, for JSON."""
     compared = [row for row in rows if row.ratio is not None]
     worst = min(compared, key=lambda row: row.ratio, default=None)
     return {
@@ -116,6 +122,7 @@ def summary(rows):
         "geometric_mean": geometric_mean(row.ratio for row in compared),
         "worst": worst and {"row": _title(worst.case), "ratio": worst.ratio},
         "below_one": sum(row.ratio < 1 for row in compared),
+        "disturbed": sum((row.others or 0) > BUSY_CORES for row in rows),
         "wrong": sum(row.status == "WRONG" for row in rows),
         "failed": sum(row.status == "FAILED" for row in rows),
     }
@@ -162,6 +169,7 @@ def _as_json(row):
         "ratio": ratio and dict(zip(("median", "first_quartile", "third_quartile"), ratio, strict=True)),
         "rate": row.rate,
         "share_of_peak": row.share,
+        "others_cores": row.others,
         "ours_seconds": timing and timing.ours,
         "peer_seconds": timing and timing.peer,
     }

@@ -81,6 +81,7 @@ class Row(NamedTuple):
         timing: A Timing, or None.
         rate: Operations per second of ours at the median, bytes per second for pooling; or None.
         share: rate as a part of the measured peak, or None.
+        others: Cores that other processes took meanwhile, or None where that cannot be known.
     """
 
     case: Case
@@ -90,6 +91,7 @@ class Row(NamedTuple):
     timing: pairing.Timing | None = None
     rate: float | None = None
     share: float | None = None
+    others: float | None = None
 
     @property
     def ratio(self):
@@ -132,6 +134,7 @@ def measure(case, ours, peer, spent, peak, progress=lambda text: None):
             agrees, error = compare(*arrays, case.problem.terms(case.direction), case.dtype)
             if not agrees:
                 return Row(case, "WRONG", f"results differ by {error:.1e} of sum |x||w|", error)
+    others = machine.Others([worker.pid for worker in workers])
     try:
         timing = pairing.take_turns(workers, spent.rounds, spent.warm_seconds, spent.sample_seconds, progress)
     except WorkerError as failure:
@@ -140,7 +143,7 @@ def measure(case, ours, peer, spent, peak, progress=lambda text: None):
     work = case.problem.flops or case.problem.bytes(size)
     rate = work / (timing.ours_ms * 1e-3)
     share = rate / peak if case.problem.flops else None
-    return Row(case, "no peer" if note else "ok", note, error, timing, rate, share)
+    return Row(case, "no peer" if note else "ok", note, error, timing, rate, share, others.cores())
 
 
 def _compute(worker, case, folder, magnitude):

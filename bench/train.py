@@ -4,7 +4,7 @@ import statistics
 
 from bench import machine, pairing
 from bench.process import Worker
-from bench.report import Progress, save
+from bench.report import BUSY_CORES, Progress, save
 from bench.run import NORMAL, QUICK, start_peer
 
 _MEMORY_STEPS = 5
@@ -32,7 +32,9 @@ def train(options):
             for worker in workers:
                 worker.request("train")
             progress.case(0, "time of a training step")
+            others = machine.Others([worker.pid for worker in workers])
             timing = pairing.take_turns(workers, rounds, spent.warm_seconds, 5 * spent.sample_seconds, progress)
+            taken = others.cores()
         finally:
             if peer is not None:
                 peer.close()
@@ -46,7 +48,7 @@ def train(options):
             weighed.append(_weigh(name, options.threads, spent.warm_seconds))
         memory.append(weighed)
     progress.clear()
-    _report(options, facts, versions, timing, memory)
+    _report(options, facts, versions, timing, memory, taken)
     return 0
 
 
@@ -58,7 +60,7 @@ def _weigh(name, threads, warm_seconds):
         return worker.request("memory", steps=_MEMORY_STEPS)
 
 
-def _report(options, facts, versions, timing, memory):
+def _report(options, facts, versions, timing, memory, taken):
     print(f"training step of the demo network, batch 64, float32, threads: {facts['threads']}, {facts['cpu']}")
     names = [f"fastconv {versions[0]} ({options.backend})", *[f"{options.peer} {v}" for v in versions[1:]]]
     times = [timing.ours_ms, timing.peer_ms]
@@ -73,8 +75,11 @@ def _report(options, facts, versions, timing, memory):
         print(f"time {options.peer}/ours {ratio[0]:.2f} ({ratio[1]:.2f}-{ratio[2]:.2f}), above 1 we are faster", end="")
         print(f"; memory ours/{options.peer} {memory_ratio:.2f}, under 1 we need less" if memory_ratio else
               f"; no memory ratio: {options.peer} stayed within what it held before")
+    if (taken or 0) > BUSY_CORES:
+        print(f"disturbed: other processes took {taken:.1f} cores; repeat on a quiet machine")
     if options.json:
         save(options.json, {
             "machine": facts, "backend": options.backend, "versions": versions, "memory_ratio": memory_ratio,
             "time_ratio": ratio, "ours_seconds": timing.ours, "peer_seconds": timing.peer, "memory": memory,
+            "others_cores": taken,
         })

@@ -48,7 +48,6 @@ class Server:
     def on_prepare(self, case):
         """Make operands and the call of a case."""
         self._job = self._call = None  # frees the operands of the case before
-        gc.collect()
         self._job = self._engine.prepare(Case.from_json(case))
         self._call = self._job.call
 

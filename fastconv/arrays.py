@@ -75,7 +75,10 @@ def check_same_dtype(operator, argument, value, like_argument, like):
     check_float(operator, argument, value)
     if value.dtype.name != like.dtype.name:  # by name: a byte-swapped float32 is a float32
         raise DTypeError(
-            operator, argument, value.dtype.name, f"{like.dtype.name}, the dtype of {like_argument}",
+            operator,
+            argument,
+            value.dtype.name,
+            f"{like.dtype.name}, the dtype of {like_argument}",
             f"convert one of them with .astype({like.dtype.name!r})",
         )
 

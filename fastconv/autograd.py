@@ -191,14 +191,20 @@ class _Node:
         """(edge, gradient) for every edge that is in `useful` (None: all are)."""
         if self.rule is None:
             raise GraphError(
-                self.name, "graph", "a part that an earlier backward pass freed", "a graph that is still whole",
+                self.name,
+                "graph",
+                "a part that an earlier backward pass freed",
+                "a graph that is still whole",
                 "pass retain_graph=True to the earlier pass",
             )
         for saved in self.saves:
             if not saved.intact():
                 raise GraphError(
-                    self.name, "graph", f"an array {describe(saved.array)} changed in place since the forward pass",
-                    "the values that the gradient needs", "change a copy, or change it after backward()",
+                    self.name,
+                    "graph",
+                    f"an array {describe(saved.array)} changed in place since the forward pass",
+                    "the values that the gradient needs",
+                    "change a copy, or change it after backward()",
                 )
         thunks = self.rule(dy, None if self.output is None else _computed(self.output, self))
         for edge, thunk in zip(self.edges, thunks, strict=True):
@@ -334,7 +340,10 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     results = tuple(found[id(_edge(v))] for v in inputs)
     if not allow_unused and any(r is None for r in results):
         raise GraphError(
-            "grad", "inputs", f"input {results.index(None)} that no output depends on", "inputs that were used",
+            "grad",
+            "inputs",
+            f"input {results.index(None)} that no output depends on",
+            "inputs that were used",
             "pass allow_unused=True to get None for it",
         )
     return results
@@ -348,13 +357,19 @@ def _seed(operator, output, gradient):
     """The gradient that a pass starts from, checked."""
     if not wants_grad(output):
         raise GraphError(
-            operator, "output", "a tensor that requires no gradient", "the result of a recorded operator",
+            operator,
+            "output",
+            "a tensor that requires no gradient",
+            "the result of a recorded operator",
             "set requires_grad=True on an input, outside no_grad()",
         )
     if gradient is None:
         if output.data.size != 1:
             raise ShapeError(
-                operator, "gradient", f"None for a tensor {list(output.shape)}", "a gradient of that shape",
+                operator,
+                "gradient",
+                f"None for a tensor {list(output.shape)}",
+                "a gradient of that shape",
                 "or reduce the tensor to one element first",
             )
         return Tensor(namespace_of(output.data).ones_like(output.data))

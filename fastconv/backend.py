@@ -56,7 +56,12 @@ class Backend:
     def __getattr__(self, operator):
         if operator not in OPERATORS:
             raise AttributeError(operator)
-        module = importlib.import_module(f"fastconv.{self.name}")
+        try:
+            module = importlib.import_module(f"fastconv.{self.name}")
+        except ModuleNotFoundError as missing:
+            if missing.name != f"fastconv.{self.name}":
+                raise
+            raise NotImplementedError(f"this version of fastconv has no {self.name} backend") from None
         function = getattr(module, operator, None)
         if function is None:
             raise NotImplementedError(f"the {self.name} backend has no operator {operator}")

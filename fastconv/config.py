@@ -125,7 +125,7 @@ def _installed(distributions):
 def _build():
     """What setup.py noted."""
     try:
-        from fastconv import _build_info as info
+        info = importlib.import_module("fastconv._build_info")
     except ImportError:
         reason = "running from sources that were never installed; pip install -e . builds the extension"
         return {"cuda": None, "reason": reason, "nvcc": None, "architectures": ()}
@@ -141,15 +141,15 @@ def _gpu():
     """What the CUDA runtime inside the extension says of this machine."""
     found = {"driver": None, "runtime": None, "devices": [], "problem": None}
     try:
-        from fastconv import _cuda
+        cuda = importlib.import_module("fastconv._cuda")
     except ImportError as error:
         return {**found, "problem": f"the CUDA extension is not there: {error}"}
-    found["runtime"] = _cuda_version(_cuda.runtime_version())
-    found["driver"] = _cuda_version(_cuda.driver_version())
-    count = _cuda.device_count()
+    found["runtime"] = _cuda_version(cuda.runtime_version())
+    found["driver"] = _cuda_version(cuda.driver_version())
+    count = cuda.device_count()
     if count.status:
-        return {**found, "problem": _cuda.status_text(count.status)}
-    found["devices"] = [_device(_cuda, index) for index in range(count.value)]
+        return {**found, "problem": cuda.status_text(count.status)}
+    found["devices"] = [_device(cuda, index) for index in range(count.value)]
     return found
 
 

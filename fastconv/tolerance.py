@@ -38,6 +38,42 @@ def bound(y, scale, length, dtype, c):
     return float(info.eps) * magnitude + c * sums
 
 
+def batch_norm_scales(dy, x, mean, variance, w, b, eps):
+    """Scales of batch_norm_forward and batch_norm_grad, whose formulas do not just sum products.
+
+    They are the formulas themselves with every difference made a sum of absolute values; the length that
+    goes with them is the number of values a channel. The variance must be summed from differences from
+    the mean: the scale leaves no room for the cancellation of mean(x * x) - mean * mean.
+
+    Args:
+        dy, x: [N, C, *size].
+        mean, variance: [C], of x or running ones.
+        w, b: [C] or None.
+        eps: Added to the variance.
+
+    Returns:
+        Scales of y, dx, dw and db, in float64.
+    """
+    axes = (0, *range(2, x.ndim))
+    count = max(x.size // x.shape[1], 1) if x.shape[1] else 1
+
+    def spread(channels):
+        return channels.reshape(-1, *(1,) * (x.ndim - 2))
+
+    dy, x, mean, w, b = (
+        numpy.abs(_on_host(a).astype(numpy.float64)) if a is not None else None for a in (dy, x, mean, w, b)
+    )
+    deviation = numpy.sqrt(_on_host(variance).astype(numpy.float64) + eps)
+    centre = mean + x.sum(axis=axes) / count
+    h = (x + spread(centre)) / spread(deviation)
+    dw, db = (dy * h).sum(axis=axes), dy.sum(axis=axes)
+    dx = (dy + spread(db / count) + h * spread(dw / count)) / spread(deviation)
+    if w is not None:
+        dx *= spread(w)
+    y = h if w is None else h * spread(w)
+    return y if b is None else y + spread(b), dx, dw, db
+
+
 def assert_within(actual, expected, bound):
     """Compare every element of a result with what is expected.
 

@@ -112,7 +112,9 @@ class Window(NamedTuple):
             raise ShapeError(name, "groups", groups, f"a divisor of the {filters} filters of weight")
         if weight.shape[1] != channels // groups:
             raise ShapeError(
-                name, "weight", list(weight.shape),
+                name,
+                "weight",
+                list(weight.shape),
                 f"[K, {channels // groups}, ...], C // groups channels for input {list(input.shape)} "
                 f"and groups={groups}",
             )
@@ -124,12 +126,15 @@ class Window(NamedTuple):
             padded = size[i] + sum(padding[i])
             if span > padded:
                 raise ShapeError(
-                    name, "weight", f"a kernel that spans {span} positions of axis {i + 2}",
+                    name,
+                    "weight",
+                    f"a kernel that spans {span} positions of axis {i + 2}",
                     f"at most the {padded} positions of the padded input",
                 )
             output.append((padded - span) // stride[i] + 1)
-        return cls(name, batch, channels, filters, groups, tuple(size), tuple(kernel),
-                   stride, dilation, padding, tuple(output))
+        return cls(
+            name, batch, channels, filters, groups, tuple(size), tuple(kernel), stride, dilation, padding, tuple(output)
+        )
 
     @classmethod
     def conv_transpose(cls, input, weight, bias, stride, padding, output_padding, groups, dilation, rank):
@@ -175,7 +180,9 @@ class Window(NamedTuple):
         for i in range(rank):
             if extra[i] >= max(stride[i], dilation[i]):
                 raise ShapeError(
-                    name, "output_padding", extra[i],
+                    name,
+                    "output_padding",
+                    extra[i],
                     f"less than stride or dilation, {stride[i]} and {dilation[i]} on axis {i + 2}",
                 )
             if size[i] == 0:
@@ -186,8 +193,9 @@ class Window(NamedTuple):
                 raise ShapeError(
                     name, "padding", sum(padding[i]), f"less than the {full} positions of the result on axis {i + 2}"
                 )
-        return cls(name, batch, filters, channels, groups, tuple(result), tuple(kernel),
-                   stride, dilation, padding, tuple(size))
+        return cls(
+            name, batch, filters, channels, groups, tuple(result), tuple(kernel), stride, dilation, padding, tuple(size)
+        )
 
     @classmethod
     def pool(cls, operator, input, kernel_size, stride, padding, dilation, ceil_mode, rank):
@@ -198,7 +206,7 @@ class Window(NamedTuple):
             input: Array [N, C, *size].
             kernel_size: An int or one a spatial axis, at least 1.
             stride: The same, or None for kernel_size.
-            padding: An int, one a spatial axis or a (before, after) pair a spatial axis; at most half the kernel's span.
+            padding: An int, one a spatial axis or a (before, after) pair a spatial axis; at most half the span of kernel.
             dilation: An int or one a spatial axis, at least 1.
             ceil_mode: Whether a last window that overhangs the input gives an output.
             rank: 1, 2 or 3 spatial axes.
@@ -224,7 +232,10 @@ class Window(NamedTuple):
             span = dilation[i] * (kernel[i] - 1) + 1
             if max(padding[i]) > span // 2:
                 raise ShapeError(
-                    operator, "padding", list(padding[i]), f"at most half the kernel's span, {span // 2} on axis {i + 2}"
+                    operator,
+                    "padding",
+                    list(padding[i]),
+                    f"at most half the kernel's span, {span // 2} on axis {i + 2}",
                 )
             if size[i] == 0:
                 raise ShapeError(operator, "input", list(input.shape), "at least one position on every spatial axis")
@@ -235,12 +246,15 @@ class Window(NamedTuple):
                 count -= 1  # a window that starts in the padding after the input sees nothing
             if count < 1:
                 raise ShapeError(
-                    operator, "kernel_size", f"a window that spans {span} positions of axis {i + 2}",
+                    operator,
+                    "kernel_size",
+                    f"a window that spans {span} positions of axis {i + 2}",
                     f"at most the {padded} positions of the padded input",
                 )
             output.append(count)
-        return cls(operator, batch, channels, channels, 1, tuple(size), kernel,
-                   stride, dilation, padding, tuple(output))
+        return cls(
+            operator, batch, channels, channels, 1, tuple(size), kernel, stride, dilation, padding, tuple(output)
+        )
 
 
 def adaptive_output(operator, input, output_size, rank):
@@ -285,7 +299,9 @@ def check_images(operator, argument, value, rank):
     check_float(operator, argument, value)
     if value.ndim != rank + 2:
         raise ShapeError(
-            operator, argument, f"{value.ndim} axes {list(value.shape)}",
+            operator,
+            argument,
+            f"{value.ndim} axes {list(value.shape)}",
             f"{rank + 1} or {rank + 2} axes: [C, {_LETTERS[rank]}] or [N, C, {_LETTERS[rank]}]",
         )
 

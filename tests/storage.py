@@ -6,7 +6,8 @@ import numpy
 def storages(array):
     """(name, array equal to the given one) for every awkward way to store it; the contiguous one not included."""
     last = numpy.moveaxis(array, 1, -1) if array.ndim > 1 else array
-    spread = numpy.full((*array.shape[:-1], 2 * array.shape[-1] + 1), numpy.nan, array.dtype)
+    poison = -(2**62) if array.dtype.kind == "i" else numpy.nan  # whoever reads the gaps shall notice
+    spread = numpy.full((*array.shape[:-1], 2 * array.shape[-1] + 1), poison, array.dtype)
     spread[..., 1::2] = array
     frozen = array.copy()
     frozen.flags.writeable = False

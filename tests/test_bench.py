@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from bench import __main__ as command
-from bench import agreement, pairing, run, shapes, worker
+from bench import agreement, machine, pairing, report, run, shapes, worker
 from bench.engines import Case, FastconvEngine
 from bench.process import ROOT, WorkerError
 from fastconv.errors import ShapeError
@@ -174,6 +174,23 @@ def test_difference_where_nothing_is_summed_disagrees():
     assert agreement.compare(zero + 1, zero, zero, 9, "float32") == (False, math.inf)
 
 
+def test_others_are_counted_without_ourselves(monkeypatch):
+    readings = iter([(10.0, 100.0, 40.0), (14.0, 107.0, 45.0)])
+    monkeypatch.setattr(machine.Others, "_read", lambda self: next(readings))
+    assert machine.Others([]).cores() == 0.5
+
+
+def test_others_are_unknown_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(machine.Others, "_read", lambda self: None)
+    assert machine.Others([]).cores() is None
+
+
+def test_disturbed_rows_are_counted():
+    case = Case(TINY[0], "forward", "channels_first", "float32")
+    rows = [run.Row(case, "ok", others=cores) for cores in (0.0, None, 0.05, 0.9)]
+    assert report.summary(rows)["disturbed"] == 1
+
+
 # ---- the protocol, and a run with workers that live in this process
 
 
@@ -187,7 +204,7 @@ class InProcess:
     """
 
     def __init__(self, engine, seconds=1.0, spoil=None):
-        self.engine, self.version = engine, "0"
+        self.engine, self.version, self.pid = engine, "0", os.getpid()
         self._library = FastconvEngine(engine)
         self._server = worker.Server(self._library)
         self._seconds, self._spoil = seconds, spoil
@@ -297,7 +314,7 @@ def test_row_that_the_peer_refuses_is_timed_alone(workers, capsys):
 def test_every_dtype_runs(pair, dtype):
     if dtype == "bfloat16":
         pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
-    assert _run("--dtype", dtype, "--rounds", "1") == 0
+    assert _run("--dtype", dtype, "--rounds", "1", "--layout", "channels_last") == 0
 
 
 @pytest.mark.parametrize("suffix, start", [("svg", b"<?xml"), ("png", b"\x89PNG")])

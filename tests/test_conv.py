@@ -257,5 +257,5 @@ def test_freed_and_changed_graphs_are_refused():
         y.backward()
     y = F.conv2d(x, w).sum()
     x *= 2
-    with pytest.raises(fastconv.GraphError, match="conv2d: graph: got an array .* changed in place"):
+    with pytest.raises(fastconv.GraphError, match=r"conv2d: graph: got an array .* changed in place"):
         y.backward()

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fastconv"
 # nothing that could lead back to it. "*" is for what sits on top of the library and is imported by nothing in it.
 LEAVES = {"errors", "_version"}
 BASE = LEAVES | {"arrays", "window"}
-OPERATORS = BASE | {"autograd", "backend", "functional"}
+OPERATORS = BASE | {"autograd", "backend", "random", "functional"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
@@ -27,11 +27,13 @@ MAY_IMPORT = {
     "window": LEAVES | {"arrays"},
     "autograd": LEAVES | {"arrays"},
     "backend": LEAVES | {"arrays"},
-    "creation": LEAVES | {"arrays", "autograd"},
+    "random": LEAVES | {"arrays"},
+    "creation": LEAVES | {"arrays", "autograd", "random"},
+    "tolerance": BASE,
     "reference": BASE,
     "cpu": BASE,
     "cuda": BASE,
-    "functional": BASE | {"autograd", "backend"},
+    "functional": OPERATORS - {"functional"},
     "nn": OPERATORS,
     "optim": OPERATORS - {"functional"},
     "models": OPERATORS | {"nn"},

@@ -2,12 +2,14 @@
 
 import ast
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -223,3 +225,66 @@ def test_facts_of_sources_that_were_never_installed(monkeypatch):
     build = config.facts()["build"]
     assert build["cuda"] is None
     assert "never installed" in build["reason"]
+
+
+def printed():
+    """What show_config() prints, as a dict from the first column to the second."""
+    out = io.StringIO()
+    config.show_config(out)
+    rows = (line.partition("  ") for line in out.getvalue().splitlines())
+    return {name: text.strip() for name, _, text in rows}
+
+
+def test_a_build_without_cuda_says_why_when_asked(monkeypatch):
+    info = SimpleNamespace(CUDA=False, REASON=MISSING, NVCC="", ARCHITECTURES=())
+    monkeypatch.setitem(sys.modules, "fastconv._build_info", info)
+    assert printed()["CUDA extension"] == f"no: {MISSING}"
+
+
+class TwoGpus:
+    """The extension on a machine with two GPUs, the second too old for the build."""
+
+    def runtime_version(self):
+        return SimpleNamespace(status=0, value=13000)
+
+    def driver_version(self):
+        return SimpleNamespace(status=0, value=13020)
+
+    def device_count(self):
+        return SimpleNamespace(status=0, value=2)
+
+    def device(self, index):
+        return SimpleNamespace(status=0, name=("H100", "V100")[index], major=(9, 7)[index], minor=0)
+
+    def probe(self, index):
+        return (0, 209)[index]
+
+    def status_text(self, status):
+        return {209: "cudaErrorNoKernelImageForDevice: no kernel image"}[status]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    archs = ("90a-real", "90-virtual")
+    info = SimpleNamespace(CUDA=True, REASON="built with nvcc 13.0.88 (PATH)", NVCC="13.0.88", ARCHITECTURES=archs)
+    monkeypatch.setitem(sys.modules, "fastconv._build_info", info)
+    monkeypatch.setitem(sys.modules, "fastconv._cuda", TwoGpus())
+
+
+def test_each_gpu_is_described_with_what_keeps_the_build_from_running_there(two_gpus):
+    gpu = config.facts()["gpu"]
+    assert (gpu["runtime"], gpu["driver"], gpu["problem"]) == ("13.0", "13.2", None)
+    assert [d["problem"] for d in gpu["devices"]] == [None, "cudaErrorNoKernelImageForDevice: no kernel image"]
+    rows = printed()
+    assert rows["CUDA extension"] == "built with nvcc 13.0.88 (PATH), for 90a-real 90-virtual"
+    assert rows["GPU 0"] == "H100, compute capability 9.0, runs this build"
+    assert rows["GPU 1"].endswith("7.0, no: cudaErrorNoKernelImageForDevice: no kernel image")
+
+
+def test_a_machine_without_a_driver_says_so(two_gpus, monkeypatch):
+    monkeypatch.setattr(TwoGpus, "driver_version", lambda _: SimpleNamespace(status=0, value=0))
+    monkeypatch.setattr(TwoGpus, "device_count", lambda _: SimpleNamespace(status=35, value=0))
+    monkeypatch.setattr(TwoGpus, "status_text", lambda *_: "cudaErrorInsufficientDriver")
+    rows = printed()
+    assert rows["CUDA"] == "runtime 13.0, driver not found"
+    assert rows["GPU"] == "no: cudaErrorInsufficientDriver"

@@ -7,7 +7,9 @@ A strided input gradient is split into phases: the positions of dx that share th
 a plain convolution of dy with some of the taps, so no zeros are multiplied.
 """
 
+import functools
 import itertools
+import math
 
 import numpy as np
 
@@ -121,6 +123,7 @@ def _is_depthwise(sampling, last):
     return sampling.channels == 1 and sampling.groups > 1 and not (last and sampling.filters > 1)
 
 
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
 def _forward_sampling(window):
     """(Sampling, offsets [taps * 3], taps) of the forward pass, and of the weight gradient."""
     window = _flattened(window.three_axes())
@@ -133,7 +136,7 @@ def _forward_sampling(window):
         groups=window.groups,
         channels=window.channels // window.groups,
         filters=window.filters // window.groups,
-        taps=int(np.prod(window.kernel)),
+        taps=math.prod(window.kernel),
         line=window.kernel[2] if window.dilation[2] == 1 and window.groups == 1 else 1,
         size=window.size,
         output=window.output,
@@ -145,11 +148,13 @@ def _forward_sampling(window):
     return sampling, _grid(offsets), np.arange(sampling.taps, dtype=np.int64)
 
 
+@functools.lru_cache(maxsize=1024)
 def _phases(window):
     """(Sampling, offsets, taps) of every phase of an input gradient; together they write all of dx."""
     window = _flattened(window.three_axes())
     axes = [_axis_phases(window, axis) for axis in range(3)]
     _, rows, columns = window.kernel
+    phases = []
     for phase in itertools.product(*axes):
         starts, taps, offsets = zip(*phase, strict=True)
         count = tuple(
@@ -160,7 +165,7 @@ def _phases(window):
             groups=window.groups,
             channels=window.filters // window.groups,
             filters=window.channels // window.groups,
-            taps=int(np.prod([len(t) for t in taps])),
+            taps=math.prod(len(t) for t in taps),
             line=1,
             size=window.output,
             output=window.size,
@@ -170,7 +175,8 @@ def _phases(window):
             step=(1, 1, 1),
         )
         places = _grid(taps).reshape(-1, 3) @ np.array([rows * columns, columns, 1])
-        yield sampling, _grid(offsets), places
+        phases.append((sampling, _grid(offsets), places))
+    return phases
 
 
 def _axis_phases(window, axis):
@@ -187,7 +193,7 @@ def _flattened(window):
     plain = (1, 1, 1)
     if window.kernel != plain or window.stride != plain or window.padding != ((0, 0),) * 3:
         return window
-    length = (1, 1, int(np.prod(window.size)))
+    length = (1, 1, math.prod(window.size))
     return window._replace(size=length, output=length)
 
 
@@ -198,7 +204,7 @@ def _grid(axes):
 
 def _strides(window, transposed):
     """Elements of w from one group, filter and channel to the next; the gradient swaps the last two."""
-    taps = int(np.prod(window.kernel))
+    taps = math.prod(window.kernel)
     inner = window.channels // window.groups
     group = window.filters // window.groups * inner * taps
     return (group, taps, inner * taps) if transposed else (group, inner * taps, taps)
@@ -210,7 +216,7 @@ def _bias(b, like):
 
 
 def _pixels(sampling):
-    return sampling.batch * int(np.prod(sampling.count))
+    return sampling.batch * math.prod(sampling.count)
 
 
 def aligned(size, dtype):

@@ -6,6 +6,8 @@ has pixels in the vector lanes, channels last has filters there, so that both re
 Source: Goto & van de Geijn, ACM TOMS 34 (2008), for the blocking.
 """
 
+import math
+
 import numpy as np
 
 from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
@@ -47,7 +49,7 @@ def pack_filters(first, last, w, packed, lanes, filters, channels, taps, strides
 
 @kernel
 def conv_first(first, last, x, packed, bias, y, sampling, offsets, per_block):
-    """y = x convolved with the packed filters, channels first; a task is one block of pixels and of per_block tiles of filters."""
+    """y = packed filters over x, channels first; a task is a block of pixels and per_block tiles of filters."""
     panel = tile_width(x)
     block = PIXEL_PANELS * panel
     stride = block + LINE
@@ -107,7 +109,7 @@ def write_row(y, sums, row, added, channel, sampling, runs, found):
 
 @kernel
 def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
-    """y = x convolved with the packed filters, channels last; a task is one block of pixels and of per_block panels of filters."""
+    """y = packed filters over x, channels last; a task is a block of pixels and per_block panels of filters."""
     panel = tile_width(x)
     block = PIXEL_TILES * ROWS
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
@@ -160,7 +162,7 @@ def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
 
 def blocks(sampling, channels_last, panel):
     """(tasks, per_block): how many blocks conv_first or conv_last has, and the tiles or panels of filters in each."""
-    pixels = sampling.batch * int(np.prod(sampling.count))
+    pixels = sampling.batch * math.prod(sampling.count)
     lanes, pixels_per_block = (panel, PIXEL_TILES * ROWS) if channels_last else (ROWS, PIXEL_PANELS * panel)
     others = sampling.groups * -(-pixels // pixels_per_block)
     tiles = -(-sampling.filters // lanes)

@@ -7,6 +7,8 @@ the pixels, a slice at a time; the splits are then added in their order. How man
 on the shape alone, so results do not depend on the thread count.
 """
 
+import math
+
 import numpy as np
 
 from fastconv.cpu.conv_implicit_gemm import LINE
@@ -69,7 +71,9 @@ def weight_grad_first(first, last, x, dy, partial, sampling, offsets, splits):
                     gemm_tile(width, patches, patches_at + (row - row0) * stride, stride, 1,
                               errors, errors_at + f - f0, pitch,
                               sums, sums_at + (row - row0) * pitch + f - f0, pitch, piece > begin)  # fmt: skip
-        write_partial(partial, sums, sums_at, pitch, split * sampling.groups + group, rows, row0, row1, f0, f1, sampling)
+        write_partial(
+            partial, sums, sums_at, pitch, split * sampling.groups + group, rows, row0, row1, f0, f1, sampling
+        )
 
 
 @kernel
@@ -114,7 +118,9 @@ def weight_grad_last(first, last, x, dy, partial, sampling, offsets, splits):
                     gemm_tile(width, patches, patches_at + row - row0, 1, stride,
                               errors, errors_at + f - f0, pitch,
                               sums, sums_at + (row - row0) * pitch + f - f0, pitch, piece > begin)  # fmt: skip
-        write_partial(partial, sums, sums_at, pitch, split * sampling.groups + group, rows, row0, row1, f0, f1, sampling)
+        write_partial(
+            partial, sums, sums_at, pitch, split * sampling.groups + group, rows, row0, row1, f0, f1, sampling
+        )
 
 
 @kernel
@@ -129,16 +135,13 @@ def write_partial(partial, sums, sums_at, pitch, part, rows, row0, row1, f0, f1,
 
 @kernel
 def add_splits(first, last, partial, dw, sampling, splits, tap_major):
-    """dw[group, filter, channel, tap] from the partial sums, in the order of the splits; a task is one row of a group."""
+    """dw[group, filter, channel, tap] from the partial sums, in the order of the splits; a task is a row of a group."""
     rows = sampling.channels * sampling.taps
     filters = sampling.filters
     for task in range(first, last):
         group = task // rows
         row = task % rows
-        if tap_major:
-            place = row % sampling.channels * sampling.taps + row // sampling.channels
-        else:
-            place = row
+        place = row % sampling.channels * sampling.taps + row // sampling.channels if tap_major else row
         for f in range(filters):
             total = get(partial, task * filters + f)
             for split in range(1, splits):
@@ -155,6 +158,6 @@ def blocks(sampling, panel):
 
 def splits(sampling, panel):
     """In how many parts the pixels are summed: from the shape alone."""
-    slices = -(-sampling.batch * int(np.prod(sampling.count)) // PIXELS)
+    slices = -(-sampling.batch * math.prod(sampling.count) // PIXELS)
     weights = sampling.groups * sampling.filters * sampling.channels * sampling.taps
     return max(1, min(-(-_TASKS // blocks(sampling, panel)), slices // 4, _PARTIAL_ELEMENTS // weights))

@@ -83,7 +83,7 @@ def gemm_tile(typingctx, depth, a, a_at, a_row, a_depth, b, b_at, b_depth, c, c_
 
 
 def _emit_gemm_tile(context, builder, signature, args):
-    (depth, a, a_at, a_row, a_depth, b, b_at, b_depth, c, c_at, c_row, accumulate) = args
+    depth, _, a_at, a_row, a_depth, _, b_at, b_depth, _, c_at, c_row, accumulate = args
     scalar, suffix, size = _scalar(signature.args[8].dtype)
     lanes = TILE.vector_bits // 8 // size
     rows, vectors = range(TILE.rows), range(TILE.vectors)

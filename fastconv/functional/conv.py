@@ -7,8 +7,9 @@ transposed convolution) and its weight gradient. Each rule below is written with
 Source: Dumoulin & Visin, arXiv:1603.07285.
 """
 
-from fastconv import autograd, backend
 from fastconv.functional.shape import squeeze, unsqueeze
+
+from fastconv import autograd, backend
 from fastconv.window import Window
 
 _CONV_DOC = """Cross-correlate {what} with a bank of filters, as torch.nn.functional.conv{rank}d.

@@ -114,7 +114,7 @@ def _batch_norm_training(x, running_mean, running_var, w, b, momentum, eps):
 
         @functools.cache
         def fused():
-            gradients = served_by.batch_norm_grad(dy.data, arrays[0], mean, variance, arrays[1], eps)
+            gradients = backend.of(dy.data, *arrays).batch_norm_grad(dy.data, arrays[0], mean, variance, arrays[1], eps)
             return tuple(autograd.Tensor(d) for d in gradients)
 
         return tuple(functools.partial(lambda i: fused()[i], i) for i in range(3))

@@ -183,9 +183,10 @@ class _ConvTranspose(_ConvNd):
         wanted = output_size[-rank:]
         if len(output_size) not in (rank, input.ndim):
             raise ShapeError(name, "output_size", list(output_size), f"{rank} or {input.ndim} sizes")
+        padding = padding_pairs(name, self.padding, rank)
         extra = []
-        for i, (size, pair) in enumerate(zip(input.shape[-rank:], padding_pairs(name, self.padding, rank), strict=True)):
-            least = (size - 1) * self.stride[i] - sum(pair) + self.dilation[i] * (self.kernel_size[i] - 1) + 1
+        for i, size in enumerate(input.shape[-rank:]):
+            least = (size - 1) * self.stride[i] - sum(padding[i]) + self.dilation[i] * (self.kernel_size[i] - 1) + 1
             most = least + self.stride[i] - 1
             if not least <= wanted[i] <= most:
                 raise ShapeError(name, "output_size", list(output_size), f"{least} to {most} on spatial axis {i}")

@@ -45,7 +45,9 @@ _ADAPTIVE_DOC = """{what} of as many windows as asked for, as torch.nn.Adaptive{
 
 _SIZES = {1: "L", 2: "H, W", 3: "D, H, W"}
 _DIVISOR = "\n        divisor_override: What to divide each sum by instead of the number of elements."
-_RETURN_INDICES = "\n        return_indices: Whether to return also where each maximum was found, in the flattened [{size}]."
+_RETURN_INDICES = (
+    "\n        return_indices: Whether to return also where each maximum was found, in the flattened [{size}]."
+)
 
 
 def _documented(template, rank, **parts):

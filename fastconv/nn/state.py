@@ -58,7 +58,8 @@ def matched_state(name, targets, state_dict, strict):
             continue
         array = raw(state_dict[key])
         if not _is_array_or_scalar(array):
-            faults.append(f"{key} {type(array).__module__}.{type(array).__name__}, which is no array (try its .numpy())")
+            kind = f"{type(array).__module__}.{type(array).__name__}"
+            faults.append(f"{key} {kind}, which is no array (a torch.Tensor has .numpy())")
         elif array.shape != target.shape:
             faults.append(f"{key} {list(array.shape)} for a shape {list(target.shape)}")
     if faults:

@@ -355,4 +355,4 @@ def _check_count(name, argument, value):
 
 def _attributes(function):
     """What there is to save of a function: the attributes of an object, nothing of a plain function."""
-    return None if hasattr(function, "__code__") else dict(vars(function))
+    return None if hasattr(function, "__code__") else dict(getattr(function, "__dict__", {}))

@@ -1,6 +1,7 @@
 """One cycle of the learning rate: up, down and far down again."""
 
 import math
+from bisect import bisect_left
 
 from fastconv.arrays import describe
 from fastconv.errors import DTypeError, ShapeError
@@ -75,12 +76,11 @@ class OneCycleLR(LRScheduler):
     def get_lr(self):
         if self.last_epoch > self.total_steps:
             raise ShapeError("OneCycleLR", "step", f"step {self.last_epoch}", f"{self.total_steps} steps at most")
-        begin = 0.0
-        for end, (lr_from, lr_to), (momentum_from, momentum_to) in self._phases:
-            if self.last_epoch <= end or end == self._phases[-1][0]:
-                break
-            begin = end
-        share = (self.last_epoch - begin) / (end - begin)
+        ends = [end for end, _, _ in self._phases]
+        phase = min(bisect_left(ends, self.last_epoch), len(ends) - 1)
+        begin = ends[phase - 1] if phase > 0 else 0.0
+        end, (lr_from, lr_to), (momentum_from, momentum_to) = self._phases[phase]
+        share = (self.last_epoch - begin) / (end - begin) if end != begin else 1.0  # a phase of one step ends at once
         rates = []
         for group in self.optimizer.param_groups:
             rates.append(self._between(group[lr_from], group[lr_to], share))

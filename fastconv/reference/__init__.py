@@ -1,9 +1,9 @@
 """The oracle: every backend operator in plain NumPy and float64, slow and obvious.
 
-Operators and signatures are those of fastconv.backend. Whatever the inputs' dtype, strides or byte
-order, they are widened to float64, computed by the formula on top of each file, and rounded once,
-to the dtype of the first argument. Results are new, native in byte order and C-contiguous: unlike
-the other backends the reference does not keep a channels-last format.
+Operators and signatures are those of fastconv.backend. Arguments of any dtype, strides or byte order
+are widened to float64 in C order, so that storage changes no bit, computed by the formula on top of
+each file, and rounded once, to the dtype of the first argument. Results are new, native in byte order
+and C-contiguous: unlike the other backends the reference does not keep a channels-last format.
 """
 
 from fastconv.reference.conv import conv_forward, conv_input_grad, conv_weight_grad

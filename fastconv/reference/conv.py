@@ -70,7 +70,7 @@ def _grouped_shape(shape, window):
 def _grouped(array, window, axis):
     """The array in float64 with its channels or filters, on this axis, split into groups."""
     split = (window.groups, array.shape[axis] // window.groups)
-    return array.astype(numpy.float64).reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :])
+    return array.astype(numpy.float64, "C").reshape(*array.shape[:axis], *split, *array.shape[axis + 1 :])
 
 
 def _flat(array):
@@ -81,5 +81,5 @@ def _flat(array):
 def _finish(sums, b, like):
     """Add the bias [channels] and round to the dtype of `like`, native in byte order."""
     if b is not None:
-        sums += b.astype(numpy.float64).reshape(-1, *(1,) * (sums.ndim - 2))
-    return sums.astype(like.dtype.newbyteorder("="))
+        sums += b.astype(numpy.float64, "C").reshape(-1, *(1,) * (sums.ndim - 2))
+    return sums.astype(like.dtype.newbyteorder("="), "C")

@@ -9,5 +9,5 @@ import numpy
 @numpy.errstate(over="ignore", invalid="ignore")
 def matmul(a, b):
     """c [..., M, K] of a [..., M, L] and b [..., L, K], leading axes equal."""
-    c = numpy.einsum("...ml,...lk->...mk", a.astype(numpy.float64), b.astype(numpy.float64))
-    return c.astype(a.dtype.newbyteorder("="))
+    c = numpy.einsum("...ml,...lk->...mk", a.astype(numpy.float64, "C"), b.astype(numpy.float64, "C"))
+    return c.astype(a.dtype.newbyteorder("="), "C")

@@ -21,7 +21,7 @@ def batch_norm_statistics(x):
 
     Channels without an element have NaN for both, as 0 / 0.
     """
-    wide, axes = x.astype(numpy.float64), _all_but_channels(x)
+    wide, axes = x.astype(numpy.float64, "C"), _all_but_channels(x)
     m = x.size // x.shape[1] if x.shape[1] else 0
     mean = wide.sum(axis=axes) / numpy.float64(m)
     variance = ((wide - _spread(mean, x)) ** 2).sum(axis=axes) / numpy.float64(m)
@@ -36,7 +36,7 @@ def batch_norm_forward(x, mean, variance, w, b, eps):
         y *= _spread(w, x)
     if b is not None:
         y += _spread(b, x)
-    return y.astype(x.dtype.newbyteorder("="))
+    return y.astype(x.dtype.newbyteorder("="), "C")
 
 
 @numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -45,27 +45,27 @@ def batch_norm_grad(dy, x, mean, variance, w, eps):
 
     All three have the dtype of dy; w may be None, which stands for ones.
     """
-    wide_dy, h = dy.astype(numpy.float64), _normalised(x, mean, variance, eps)
+    wide_dy, h = dy.astype(numpy.float64, "C"), _normalised(x, mean, variance, eps)
     m = x.size // x.shape[1] if x.shape[1] else 0
     db = wide_dy.sum(axis=_all_but_channels(x))
     dw = (wide_dy * h).sum(axis=_all_but_channels(x))
-    scale = 1 / numpy.sqrt(variance.astype(numpy.float64) + eps)
+    scale = 1 / numpy.sqrt(variance.astype(numpy.float64, "C") + eps)
     if w is not None:
-        scale *= w.astype(numpy.float64)
+        scale *= w.astype(numpy.float64, "C")
     through_mean, through_variance = (_spread(d / numpy.float64(m), x) for d in (db, dw))
     dx = _spread(scale, x) * (wide_dy - through_mean - h * through_variance)
-    return tuple(d.astype(dy.dtype.newbyteorder("=")) for d in (dx, dw, db))
+    return tuple(d.astype(dy.dtype.newbyteorder("="), "C") for d in (dx, dw, db))
 
 
 def _normalised(x, mean, variance, eps):
     """(x - mean) / sqrt(variance + eps) in float64."""
-    wide_variance = variance.astype(numpy.float64)
-    return (x.astype(numpy.float64) - _spread(mean, x)) / numpy.sqrt(_spread(wide_variance, x) + eps)
+    wide_variance = variance.astype(numpy.float64, "C")
+    return (x.astype(numpy.float64, "C") - _spread(mean, x)) / numpy.sqrt(_spread(wide_variance, x) + eps)
 
 
 def _spread(channels, x):
     """[C] as [C, 1, ...] in float64, to broadcast against x."""
-    return channels.astype(numpy.float64).reshape(-1, *(1,) * (x.ndim - 2))
+    return channels.astype(numpy.float64, "C").reshape(-1, *(1,) * (x.ndim - 2))
 
 
 def _all_but_channels(x):

@@ -24,75 +24,75 @@ def max_pool_forward(x, window):
 
     A window without an element, which only a dilation larger than the input makes, gives -inf and -1.
     """
-    wide, positions = x.astype(numpy.float64), _positions(window.size)
+    wide, positions = x.astype(numpy.float64, "C"), _positions(window.size)
     y = numpy.full(window.output_shape, -numpy.inf)
     indices = numpy.full(window.output_shape, -1)
     for tap in numpy.ndindex(*window.kernel):  # in the order of the flattened input
         at_y, at_x = meetings(window, tap)
         _keep_larger(y[at_y], indices[at_y], wide[at_x], positions[at_x])
-    return y.astype(x.dtype.newbyteorder("=")), indices
+    return y.astype(x.dtype.newbyteorder("="), "C"), indices
 
 
 def adaptive_max_pool_forward(x, output_size):
     """y [N, C, *output_size] and its int64 positions in the flattened *size, of x [N, C, *size]."""
-    wide, positions = x.astype(numpy.float64), _positions(x.shape[2:])
+    wide, positions = x.astype(numpy.float64, "C"), _positions(x.shape[2:])
     y = numpy.full(x.shape[:2] + tuple(output_size), -numpy.inf)
     indices = numpy.full(y.shape, -1)
     for p, cell in _cells(x.shape[2:], output_size):
         for i in itertools.product(*(range(part.start, part.stop) for part in cell)):
             _keep_larger(y[(..., *p)], indices[(..., *p)], wide[(..., *i)], positions[i])
-    return y.astype(x.dtype.newbyteorder("=")), indices
+    return y.astype(x.dtype.newbyteorder("="), "C"), indices
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
 def avg_pool_forward(x, window, count_include_pad, divisor_override):
     """y [N, C, *output] of x [N, C, *size]."""
-    wide = x.astype(numpy.float64)
+    wide = x.astype(numpy.float64, "C")
     y = numpy.zeros(window.output_shape)
     for tap in numpy.ndindex(*window.kernel):
         at_y, at_x = meetings(window, tap)
         y[at_y] += wide[at_x]
     y /= _divisors(window, count_include_pad, divisor_override)
-    return y.astype(x.dtype.newbyteorder("="))
+    return y.astype(x.dtype.newbyteorder("="), "C")
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
 def avg_pool_input_grad(dy, window, count_include_pad, divisor_override):
     """dx [N, C, *size] of dy [N, C, *output]."""
-    share = dy.astype(numpy.float64) / _divisors(window, count_include_pad, divisor_override)
+    share = dy.astype(numpy.float64, "C") / _divisors(window, count_include_pad, divisor_override)
     dx = numpy.zeros(window.input_shape)
     for tap in numpy.ndindex(*window.kernel):
         at_y, at_x = meetings(window, tap)
         dx[at_x] += share[at_y]
-    return dx.astype(dy.dtype.newbyteorder("="))
+    return dx.astype(dy.dtype.newbyteorder("="), "C")
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
 def adaptive_avg_pool_forward(x, output_size):
     """y [N, C, *output_size] of x [N, C, *size]."""
-    wide = x.astype(numpy.float64)
+    wide = x.astype(numpy.float64, "C")
     y = numpy.zeros(x.shape[:2] + tuple(output_size))
     for p, cell in _cells(x.shape[2:], output_size):
         y[(..., *p)] = wide[(..., *cell)].mean(axis=tuple(range(2, x.ndim)))
-    return y.astype(x.dtype.newbyteorder("="))
+    return y.astype(x.dtype.newbyteorder("="), "C")
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
 def adaptive_avg_pool_input_grad(dy, size):
     """dx [N, C, *size] of dy [N, C, *output_size]."""
-    wide = dy.astype(numpy.float64)
+    wide = dy.astype(numpy.float64, "C")
     dx = numpy.zeros(dy.shape[:2] + tuple(size))
     for p, cell in _cells(size, dy.shape[2:]):
         elements = numpy.prod([part.stop - part.start for part in cell])
         dx[(..., *cell)] += wide[(..., *p)].reshape(*dy.shape[:2], *(1,) * len(p)) / elements
-    return dx.astype(dy.dtype.newbyteorder("="))
+    return dx.astype(dy.dtype.newbyteorder("="), "C")
 
 
 def pool_gather(x, indices):
     """y[n,c,p] = x[n,c,indices[n,c,p]]; y and indices [N, C, *output], x [N, C, *size]."""
     planes, flat = _planes(x), _planes(indices)
     y = numpy.take_along_axis(planes, flat.astype(numpy.int64), axis=2).reshape(indices.shape)
-    return y.astype(x.dtype.newbyteorder("="))
+    return y.astype(x.dtype.newbyteorder("="), "C")
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
@@ -101,8 +101,8 @@ def pool_scatter(dy, indices, size):
     dx = numpy.zeros(dy.shape[:2] + tuple(size))
     planes = _planes(dx)
     n, c, _ = numpy.indices(_planes(dy).shape, sparse=True)
-    numpy.add.at(planes, (n, c, _planes(indices)), _planes(dy).astype(numpy.float64))
-    return dx.astype(dy.dtype.newbyteorder("="))
+    numpy.add.at(planes, (n, c, _planes(indices)), _planes(dy).astype(numpy.float64, "C"))
+    return dx.astype(dy.dtype.newbyteorder("="), "C")
 
 
 def _keep_larger(y, indices, candidates, positions):
