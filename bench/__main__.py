@@ -98,6 +98,8 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     try:
         return options.function(options)
+    except KeyboardInterrupt:
+        return 130
     except WorkerError as error:
         print(error, file=sys.stderr)
         return 1

@@ -30,6 +30,9 @@ def facts(threads):
     }
 
 
+_ROUNDING = 0.03  # seconds: the system counts in ticks of 10 ms, and rounds for every process
+
+
 class Others:
     """How many cores other processes took while something was timed.
 
@@ -50,7 +53,7 @@ class Others:
         if now is None or self._start is None:
             return None
         (clock, busy, ours), (clock0, busy0, ours0) = now, self._start
-        return max(0.0, ((busy - busy0) - (ours - ours0)) / max(clock - clock0, 1e-9))
+        return max(0.0, busy - busy0 - (ours - ours0) - _ROUNDING) / max(clock - clock0, 1e-9)
 
     def _read(self):
         """(wall clock, seconds all cores were busy, seconds our processes were), of which the last two count ticks."""

@@ -151,7 +151,7 @@ def save(path, document):
 
 
 def plural(count, noun):
-    """"1 row", "2 rows"."""
+    """A count with its noun: 1 row, 2 rows."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

@@ -173,7 +173,8 @@ def run(options):
         options: Options of the command.
 
     Returns:
-        The exit status: 0, or 1 where a result was wrong or a row failed.
+        The exit status: 0, or 1 where a result was wrong or a row failed, 2 where no row is selected, 130 when
+        interrupted.
     """
     selected, budget = selection(options)
     todo = cases(selected.problems, options)
@@ -194,8 +195,12 @@ def run(options):
         rows = []
         for number, case in enumerate(todo):
             progress.case(number, f"{case.problem.name} {case.direction} {case.layout}")
-            rows.append(measure(case, ours, peer, spent, peak, progress))
-            progress.clear()
+            try:
+                rows.append(measure(case, ours, peer, spent, peak, progress))
+            except KeyboardInterrupt:
+                break  # what is measured is reported all the same
+            finally:
+                progress.clear()
             table.row(rows[-1])
         table.foot(rows)
     if options.json:
@@ -204,6 +209,9 @@ def run(options):
         from bench.plot import plot  # matplotlib is an extra
 
         plot(rows, options, facts)
+    if len(rows) < len(todo):
+        print(f"interrupted after {len(rows)} of {plural(len(todo), 'row')}")
+        return 130
     return int(any(row.status in ("WRONG", "FAILED") for row in rows))
 
 

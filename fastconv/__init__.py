@@ -1,1 +1,37 @@
+"""Convolution, pooling and back-propagation for CuPy and NumPy arrays, in PyTorch's names.
+
+    import fastconv
+    import fastconv.functional as F
+    from fastconv import nn, optim
+
+Importing it needs no GPU, no CuPy and no compiler, and imports neither Numba nor CuPy.
+"""
+
+import importlib
+
+from fastconv import functional, nn, optim
 from fastconv._version import __version__
+from fastconv.autograd import Tensor, enable_grad, grad, is_grad_enabled, no_grad
+from fastconv.backend import use_backend
+from fastconv.check import check
+from fastconv.config import show_config
+from fastconv.creation import ones, ones_like, tensor, zeros, zeros_like
+from fastconv.errors import CudaError, DeviceError, DTypeError, FastconvError, GraphError, ShapeError
+from fastconv.random import Generator, manual_seed
+
+# What stands on Numba is imported when it is first asked for.
+_ON_DEMAND = {
+    "get_num_threads": "fastconv.cpu.threads",
+    "set_num_threads": "fastconv.cpu.threads",
+    "warmup": "fastconv.cpu.warmup",
+}
+
+
+def __getattr__(name):
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+    return getattr(importlib.import_module(_ON_DEMAND[name]), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_ON_DEMAND])

@@ -206,7 +206,7 @@ class Window(NamedTuple):
             input: Array [N, C, *size].
             kernel_size: An int or one a spatial axis, at least 1.
             stride: The same, or None for kernel_size.
-            padding: An int, one a spatial axis or a (before, after) pair a spatial axis; at most half the span of kernel.
+            padding: An int, one a spatial axis or a (before, after) pair a spatial axis; at most half the kernel.
             dilation: An int or one a spatial axis, at least 1.
             ceil_mode: Whether a last window that overhangs the input gives an output.
             rank: 1, 2 or 3 spatial axes.
@@ -230,13 +230,8 @@ class Window(NamedTuple):
         output = []
         for i in range(rank):
             span = dilation[i] * (kernel[i] - 1) + 1
-            if max(padding[i]) > span // 2:
-                raise ShapeError(
-                    operator,
-                    "padding",
-                    list(padding[i]),
-                    f"at most half the kernel's span, {span // 2} on axis {i + 2}",
-                )
+            if max(padding[i]) > kernel[i] // 2:  # PyTorch's limit: dilation does not widen it
+                raise ShapeError(operator, "padding", list(padding[i]), f"at most half the kernel: {kernel[i] // 2}")
             if size[i] == 0:
                 raise ShapeError(operator, "input", list(input.shape), "at least one position on every spatial axis")
             padded = size[i] + sum(padding[i])

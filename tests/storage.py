@@ -12,7 +12,7 @@ def storages(array):
     frozen = array.copy()
     frozen.flags.writeable = False
     yield "channels_last", numpy.moveaxis(numpy.ascontiguousarray(last), -1, 1) if array.ndim > 1 else last.copy()
-    yield "fortran", numpy.asfortranarray(array)
+    yield "fortran", numpy.array(array, order="F")
     yield "every_second", spread[..., 1::2]
     yield "backwards", array[..., ::-1].copy()[..., ::-1]
     yield "read_only", frozen

@@ -1,2 +1,32 @@
+"""The Numba backend: the operators of fastconv.backend on NumPy arrays.
+
+Importing it imports Numba but compiles nothing. fork, spawn and threads: see threads.py.
+"""
+
 from fastconv.cpu.conv import conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cpu.matmul import matmul
+from fastconv.cpu.pool import (
+    adaptive_avg_pool_forward,
+    adaptive_avg_pool_input_grad,
+    adaptive_max_pool_forward,
+    avg_pool_forward,
+    avg_pool_input_grad,
+    max_pool_forward,
+    pool_gather,
+    pool_scatter,
+)
+
+__all__ = [
+    "adaptive_avg_pool_forward",
+    "adaptive_avg_pool_input_grad",
+    "adaptive_max_pool_forward",
+    "avg_pool_forward",
+    "avg_pool_input_grad",
+    "conv_forward",
+    "conv_input_grad",
+    "conv_weight_grad",
+    "matmul",
+    "max_pool_forward",
+    "pool_gather",
+    "pool_scatter",
+]

@@ -18,9 +18,7 @@ from fastconv.errors import DTypeError, ShapeError
 _NAME = "batch_norm"
 
 
-def batch_norm(
-    input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
-):
+def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalise each channel to mean 0 and variance 1, as torch.nn.functional.batch_norm.
 
     Args:
@@ -31,14 +29,14 @@ def batch_norm(
         weight, bias: [C] each or None, dtype of input: multiplied by and added to the result.
         training: Whether to normalise by the mean and variance of input itself.
         momentum: Share of the new statistics in the updated running ones.
-        eps: Added to the variance; at least 0.
+        eps: Added to the variance; more than 0, or with training=False at least 0.
 
     Returns:
         Shape, dtype, device and memory format of input; a Tensor if input, weight or bias is one.
 
     Raises:
         ShapeError: Shapes disagree, training with one value a channel, running statistics missing or
-            read-only, or eps negative.
+            read-only, or eps out of range.
         DTypeError: Dtypes differ or are not floating point, or an argument is no array or no number.
         DeviceError: The arrays live on different devices; nothing is copied in silence.
 
@@ -47,6 +45,7 @@ def batch_norm(
     x, mean, variance, w, b = autograd.arrays(input, running_mean, running_var, weight, bias)
     _check(x, mean, variance, w, b, training, momentum, eps)
     backend.of(x, mean, variance, w, b)
+    momentum, eps = float(momentum), float(eps)  # a float64 scalar of NumPy would widen what it meets
     if training:
         return _batch_norm_training(input, mean, variance, weight, bias, momentum, eps)
     # Copies: a later training pass changes the running statistics, the gradient of this one does not.
@@ -74,8 +73,8 @@ def _check(x, mean, variance, w, b, training, momentum, eps):
     for argument, value in (("momentum", momentum), ("eps", eps)):
         if not isinstance(value, numbers.Real):
             raise DTypeError(_NAME, argument, describe(value), "a number")
-    if not eps >= 0:
-        raise ShapeError(_NAME, "eps", eps, "at least 0")
+    if not (eps > 0 if training else eps >= 0):
+        raise ShapeError(_NAME, "eps", eps, "more than 0 when training" if training else "at least 0")
     if training and _values_a_channel(x) == 1:
         raise ShapeError(_NAME, "input", list(x.shape), "more than 1 value a channel when training")
 
@@ -114,18 +113,18 @@ def _batch_norm_training(x, running_mean, running_var, w, b, momentum, eps):
 
         @functools.cache
         def fused():
-            gradients = backend.of(dy.data, *arrays).batch_norm_grad(dy.data, arrays[0], mean, variance, arrays[1], eps)
-            return tuple(autograd.Tensor(d) for d in gradients)
+            return backend.of(dy.data, *arrays).batch_norm_grad(dy.data, arrays[0], mean, variance, arrays[1], eps)
 
-        return tuple(functools.partial(lambda i: fused()[i], i) for i in range(3))
+        return tuple(functools.partial(lambda i: autograd.Tensor(fused()[i]), i) for i in range(3))
 
     return autograd.record(_NAME, y, (x, w, b), rule, saves=(x, w))
 
 
 def _composed_gradients(dy, x, w, eps):
     """Thunks for dx, dw and db, of operators that have gradients themselves."""
-    x = x if isinstance(x, autograd.Tensor) else autograd.Tensor(x)
-    axes, count = _all_but_channels(x), _values_a_channel(x)
+    dtype, wide = x.dtype, accumulator(x.dtype)  # one dtype for all that stands between input and result
+    axes, count = _all_but_channels(x), max(_values_a_channel(x), 1)  # sums of nothing are 0, and so are their means
+    dy, x = _as_dtype(dy, wide), _as_dtype(x, wide)
 
     def mean(value):
         return _spread(value.sum(axis=axes), x) / count
@@ -136,9 +135,12 @@ def _composed_gradients(dy, x, w, eps):
 
     def input_grad():
         dx = scale * (dy - mean(dy) - h * mean(dy * h))
-        return dx if w is None else dx * _spread(w, x)
+        return _as_dtype(dx if w is None else dx * _spread(_as_dtype(w, wide), x), dtype)
 
-    return input_grad, lambda: (dy * h).sum(axis=axes), lambda: dy.sum(axis=axes)
+    def weight_grad():
+        return _as_dtype((dy * h).sum(axis=axes), dtype)
+
+    return input_grad, weight_grad, lambda: _as_dtype(dy.sum(axis=axes), dtype)
 
 
 def _batch_norm_inference(x, mean, variance, w, b, eps):
@@ -148,13 +150,35 @@ def _batch_norm_inference(x, mean, variance, w, b, eps):
 
     def rule(dy, _):
         zeros = namespace_of(mean).zeros_like(mean)
+
+        def weight_grad():
+            if not autograd.is_grad_enabled():
+                fused = backend.of(dy.data, *arrays).batch_norm_grad
+                return autograd.Tensor(fused(dy.data, arrays[0], mean, variance, arrays[1], eps)[1])
+            wide = mean.dtype
+            h = _batch_norm_inference(_as_dtype(x, wide), mean, variance, None, None, eps)
+            return _as_dtype((_as_dtype(dy, wide) * h).sum(axis=_all_but_channels(x)), x.dtype)
+
         return (
             lambda: _batch_norm_inference(dy, zeros, variance, w, None, eps),
-            lambda: (dy * _batch_norm_inference(x, mean, variance, None, None, eps)).sum(axis=_all_but_channels(x)),
+            weight_grad,
             lambda: dy.sum(axis=_all_but_channels(x)),
         )
 
     return autograd.record(_NAME, y, (x, w, b), rule, saves=(x, w))
+
+
+def _as_dtype(value, dtype):
+    """The value as a Tensor of another dtype, native in byte order; its gradient gets the dtype of the value."""
+    dtype = dtype.newbyteorder("=")
+    value = value if isinstance(value, autograd.Tensor) else autograd.Tensor(value)
+    if value.dtype == dtype:
+        return value
+
+    def rule(dy, _):
+        return (lambda: _as_dtype(dy, value.dtype),)
+
+    return autograd.record(_NAME, value.data.astype(dtype), (value,), rule)
 
 
 def _update(running, value, momentum):

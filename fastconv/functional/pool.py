@@ -226,10 +226,11 @@ def _check_elements(window):
     PyTorch gives -inf there with an index outside the input. Only windows that start before the
     input can do so: Window.pool makes none that start behind it.
     """
-    for size, stride, dilation, (before, _) in zip(
-        window.size, window.stride, window.dilation, window.padding, strict=True
+    for size, stride, dilation, (before, _), count in zip(
+        window.size, window.stride, window.dilation, window.padding, window.output, strict=True
     ):
-        if any(start % dilation >= size for start in range(-before, 0, stride)):  # the first tap inside
+        starts = range(-before, min(0, count * stride - before), stride)
+        if any(start % dilation >= size for start in starts):  # the first tap not before the input is behind it
             raise ShapeError(
                 window.operator, "dilation", list(window.dilation),
                 f"at least one element of the input {list(window.size)} in every window",

@@ -52,7 +52,7 @@ def uniform_(tensor, a=0.0, b=1.0, generator=None):
     Returns:
         tensor.
     """
-    return _fill("uniform_", tensor, lambda shape: a + (b - a) * random.uniform(shape, generator))
+    return _fill("uniform_", tensor, lambda shape: a + (b - a) * _stream(generator).random(shape))
 
 
 def normal_(tensor, mean=0.0, std=1.0, generator=None):
@@ -67,7 +67,7 @@ def normal_(tensor, mean=0.0, std=1.0, generator=None):
     Returns:
         tensor.
     """
-    return _fill("normal_", tensor, lambda shape: mean + std * random.normal(shape, generator))
+    return _fill("normal_", tensor, lambda shape: mean + std * _stream(generator).standard_normal(shape))
 
 
 def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
@@ -92,7 +92,7 @@ def trunc_normal_(tensor, mean=0.0, std=1.0, a=-2.0, b=2.0, generator=None):
 
     def drawn(shape):
         low, high = ndtr((a - mean) / std), ndtr((b - mean) / std)
-        return numpy.clip(mean + std * ndtri(low + (high - low) * random.uniform(shape, generator)), a, b)
+        return numpy.clip(mean + std * ndtri(low + (high - low) * _stream(generator).random(shape)), a, b)
 
     return _fill("trunc_normal_", tensor, drawn)
 
@@ -253,7 +253,7 @@ def orthogonal_(tensor, gain=1.0, generator=None):
 
     def drawn(shape):
         rows, columns = shape[0], math.prod(shape[1:])
-        q, r = numpy.linalg.qr(random.normal((max(rows, columns), min(rows, columns)), generator))
+        q, r = numpy.linalg.qr(_stream(generator).standard_normal((max(rows, columns), min(rows, columns))))
         q = q * numpy.sign(numpy.diagonal(r))  # without which Q is not evenly distributed
         return gain * (q.T if rows < columns else q).reshape(shape)
 
@@ -284,6 +284,15 @@ def _kaiming_std(name, tensor, a, mode, nonlinearity):
         raise ShapeError(name, "mode", repr(mode), '"fan_in" or "fan_out"')
     fan = fan_in_and_fan_out(tensor)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def _stream(generator):
+    """NumPy's generator behind ours."""
+    if generator is None:
+        generator = random.default_generator
+    if not isinstance(generator, random.Generator):
+        raise DTypeError("init", "generator", describe(generator), "a fastconv.Generator or None")
+    return generator.numpy
 
 
 def _fill(name, tensor, values):

@@ -397,12 +397,10 @@ class Module:
             ShapeError: Lists every missing and unexpected key (if strict), every array of a wrong
                 shape and every value that is no array.
         """
-        targets = list(self._named_state())
-        matched = matched_state(type(self).__name__, targets, state_dict, strict)
-        for key, target, _ in targets:
-            if key in state_dict:
-                copy_state(target, state_dict[key])
-        return matched
+        keys, pairs = matched_state(type(self).__name__, list(self._named_state()), state_dict, strict)
+        for target, array in pairs:
+            copy_state(target, array)
+        return keys
 
     def extra_repr(self):
         """What stands between the brackets of the module's own line in repr()."""

@@ -59,6 +59,10 @@ def _documented(template, rank, **parts):
     return decorate
 
 
+def _tuple(value):
+    return value if isinstance(value, (tuple, list)) else (value,)
+
+
 class _MaxPool(Module):
     def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
         super().__init__()
@@ -147,6 +151,8 @@ class MaxPool3d(_MaxPool):
 class AvgPool1d(_AvgPool):
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        # PyTorch keeps tuples in this class alone.
+        self.kernel_size, self.stride, self.padding = map(_tuple, (self.kernel_size, self.stride, self.padding))
 
     def forward(self, input):
         return functional.avg_pool1d(

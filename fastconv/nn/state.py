@@ -24,7 +24,7 @@ class IncompatibleKeys(NamedTuple):
     def __repr__(self):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
-        return super().__repr__()
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
 def matched_state(name, targets, state_dict, strict):
@@ -37,7 +37,7 @@ def matched_state(name, targets, state_dict, strict):
         strict: Whether missing and unexpected keys are refused.
 
     Returns:
-        IncompatibleKeys.
+        IncompatibleKeys, and a list of (Tensor of the module, array for it).
 
     Raises:
         DTypeError: state_dict is no mapping.
@@ -53,10 +53,12 @@ def matched_state(name, targets, state_dict, strict):
         faults.append("missing keys " + ", ".join(missing))
     if strict and unexpected:
         faults.append("unexpected keys " + ", ".join(map(str, unexpected)))
+    pairs = []
     for key, target, _ in targets:
         if key not in state_dict:
             continue
-        array = raw(state_dict[key])
+        array = raw(state_dict[key])  # once: an archive reads its file at every access
+        pairs.append((target, array))
         if not _is_array_or_scalar(array):
             kind = f"{type(array).__module__}.{type(array).__name__}"
             faults.append(f"{key} {kind}, which is no array (a torch.Tensor has .numpy())")
@@ -64,12 +66,11 @@ def matched_state(name, targets, state_dict, strict):
             faults.append(f"{key} {list(array.shape)} for a shape {list(target.shape)}")
     if faults:
         raise ShapeError("load_state_dict", "state_dict", "; ".join(faults), f"the keys and shapes of {name}")
-    return IncompatibleKeys(missing, unexpected)
+    return IncompatibleKeys(missing, unexpected), pairs
 
 
-def copy_state(target, value):
-    """Copy an array or a Tensor into the array of a Tensor, whatever its dtype and device."""
-    array = raw(value)
+def copy_state(target, array):
+    """Copy an array into that of a Tensor, whatever its dtype and device."""
     if is_cupy(array) and not is_cupy(target.data):
         array = array.get()
     target.data[...] = namespace_of(target.data).asarray(array)

@@ -142,12 +142,18 @@ class Optimizer:
             state_dict: What state_dict() returned, for as many parameters in as many groups.
 
         Raises:
-            ShapeError: Groups, parameters or shapes of arrays do not match.
+            ShapeError: Groups, parameters or shapes of arrays do not match, or an option is out of range.
         """
         groups = state_dict["param_groups"]
         sizes, own = ([len(group["params"]) for group in side] for side in (groups, self.param_groups))
         if sizes != own:
             raise ShapeError(self._name, "state_dict", f"groups of {sizes} parameters", f"groups of {own}")
+        merged = [
+            {**self.defaults, **group, "params": mine["params"]}
+            for group, mine in zip(groups, self.param_groups, strict=True)
+        ]
+        for group in merged:
+            self._check(group)
         params = list(self._params())
         numbers = [number for group in groups for number in group["params"]]
         state = defaultdict(dict)
@@ -156,9 +162,7 @@ class Optimizer:
             if known:
                 state[param] = {key: self._loaded(key, value, param.data) for key, value in known.items()}
         self.state = state
-        self.param_groups = [
-            {**group, "params": mine["params"]} for group, mine in zip(groups, self.param_groups, strict=True)
-        ]
+        self.param_groups = merged
 
     def _loaded(self, key, value, param):
         """A value of the state as this optimiser keeps it."""

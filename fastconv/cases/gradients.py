@@ -1,0 +1,266 @@
+"""Cases of the public functions: their results and gradients, through the tape, on arrays of one dtype.
+
+The rows are those of the operators' tables, so every geometry is also differentiated.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy
+
+from fastconv import backend, reference
+from fastconv.autograd import Tensor
+from fastconv.cases import conv, norm, pool
+from fastconv.cases.case import Draw, by
+from fastconv.tolerance import batch_norm_scales
+
+DTYPES = ("float32", "float64")
+
+_MOMENTUM = 0.3
+_LARGEST = 30_000  # terms: the tape is what is tested here, its operators have larger cases of their own
+
+
+class GradientCase(NamedTuple):
+    """One call of a public function and the backward pass through it.
+
+    Attributes:
+        function: Name in fastconv.functional.
+        problem: Shapes and geometry in a few words.
+        dtype: Name of the dtype of the inputs.
+        quick: Whether it belongs to the quick selection.
+        make: Function of a Draw that gives (inputs, options): the arrays that get gradients by parameter name,
+            and the other arguments.
+        lengths: For each result the most products that one of its elements sums.
+    """
+
+    function: str
+    problem: str
+    dtype: str
+    quick: bool
+    make: Callable
+    lengths: tuple
+
+    @property
+    def operator(self):
+        """What its row of a report is called."""
+        return f"functional.{self.function}"
+
+    @property
+    def name(self):
+        """The problem."""
+        return self.problem
+
+    @property
+    def exact(self):
+        """Whether every result must be exactly equal; the gradients of a maximum add up, so none must."""
+        return False
+
+    def arguments(self):
+        """(inputs, options, dy), newly made."""
+        draw = Draw(f"{self.function} {self.problem}", self.dtype, "normal")
+        inputs, options = self.make(draw)
+        with backend.use_backend("reference"):
+            shape = _function(self.function)(**inputs, **_copied(options)).shape
+        return inputs, options, draw.normal(*shape)
+
+    def run(self, name, inputs, options, dy):
+        """The result, the gradient of every input, and the running statistics that were updated.
+
+        Args:
+            name: Backend to compute on.
+            inputs, options, dy: As arguments() gives them; none is changed.
+
+        Returns:
+            A tuple of arrays.
+        """
+        tensors = {key: Tensor(a, requires_grad=True) for key, a in inputs.items()}
+        options = _copied(options)
+        with backend.use_backend(name):
+            y = _function(self.function)(**tensors, **options)
+            y.backward(Tensor(dy))
+        running = [a for a in options.values() if isinstance(a, numpy.ndarray)]
+        return (y.data, *(t.grad.data for t in tensors.values()), *running)
+
+    def expected(self):
+        """The results of run() on the reference in float64."""
+        return _solution(self)[0]
+
+    def scale(self):
+        """For each result the scale of its errors, see fastconv.tolerance.bound."""
+        return _solution(self)[1]
+
+    def length(self):
+        """For each result the most products that one of its elements sums, L."""
+        return self.lengths
+
+    def result_dtypes(self):
+        """For each result its dtype."""
+        return (numpy.dtype(self.dtype),) * len(self.lengths)
+
+
+def gradient_cases():
+    """A list of the GradientCases of every public function of convolution, pooling and normalisation."""
+    rows = []
+    for row in (*conv.CONVS, *conv.STORED):
+        rows.append(_conv(row))
+    for row in conv.TRANSPOSED:
+        rows.append(_conv_transpose(row))
+    for row in (*pool.POOLS, pool.STORED_POOL):
+        rows.append(_max_pool(row))
+        rows.extend(_avg_pools(row))
+    for row in (*pool.ADAPTIVE, pool.STORED_ADAPTIVE):
+        rows.append(_adaptive("avg", row))
+        rows.append(_adaptive("max", row))
+    for row in (*norm.SHAPES, norm.STORED_SHAPE):
+        rows.extend(_batch_norms(row))
+    return [
+        GradientCase(function, problem, dtype, True, make, lengths)
+        for function, problem, work, make, lengths in rows
+        if work <= _LARGEST
+        for dtype in DTYPES
+    ]
+
+
+def widened(inputs, options, dy):
+    """The same with every array in float64."""
+
+    def wide(value):
+        return value.astype("float64") if isinstance(value, numpy.ndarray) else value
+
+    return {k: wide(v) for k, v in inputs.items()}, {k: wide(v) for k, v in options.items()}, wide(dy)
+
+
+def _function(name):
+    from fastconv import functional  # it imports all of the library, which listing the cases does not need
+
+    return getattr(functional, name)
+
+
+def _copied(options):
+    """Options with their arrays copied: running statistics are updated in place."""
+    return {k: v.copy() if isinstance(v, numpy.ndarray) else v for k, v in options.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def _solution(case):
+    inputs, options, dy = widened(*case.arguments())
+    expected = case.run("reference", inputs, options, dy)
+    if case.function == "batch_norm":
+        return expected, _batch_norm_scales(inputs, options, dy)
+    # A sum of products has the scale of its absolute values; a maximum is a choice, whose gradient alone is a sum.
+    is_max = "max" in case.function
+    absolute = {k: v if is_max else numpy.abs(v) for k, v in inputs.items()}
+    scales = [numpy.abs(s) for s in case.run("reference", absolute, options, numpy.abs(dy))]
+    if is_max:
+        scales[0] = numpy.zeros_like(scales[0])
+    return expected, tuple(scales)
+
+
+def _batch_norm_scales(inputs, options, dy):
+    x, w, b = inputs["input"], inputs.get("weight"), inputs.get("bias")
+    running = [options[k] for k in ("running_mean", "running_var")]
+    statistics = reference.batch_norm_statistics(x) if options["training"] else running
+    y, dx, dw, db = batch_norm_scales(dy, x, *statistics, w, b, options["eps"])
+    scales = [y, dx, *([dw] if w is not None else []), *([db] if b is not None else [])]
+    own = reference.batch_norm_statistics(x)[1], reference.batch_norm_statistics(abs(x))[0]
+    for old, new in zip(running, reversed(own), strict=True):
+        scales.append(abs(old) + 2 * new)  # 2: the unbiased variance is at most twice the biased one
+    return tuple(scales)
+
+
+def _conv(row):
+    window = conv.conv_window(row)
+    stride, padding, dilation, groups = row[5:]
+
+    def make(draw):
+        shapes = dict(input=window.input_shape, weight=window.weight_shape, bias=(window.filters,))
+        arrays = {key: draw.normal(*shape) for key, shape in shapes.items()}
+        return arrays, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    into, out, pixels = _conv_lengths(window)
+    work = math.prod(window.output_shape) * into
+    return f"conv{window.rank}d", conv.label(row), work, make, (into + 1, out, pixels, pixels)
+
+
+def _conv_transpose(row):
+    window = conv.transposed_window(row)
+    stride, padding, dilation, groups, extra = row[5:]
+
+    def make(draw):
+        shapes = dict(input=window.output_shape, weight=window.weight_shape, bias=(window.channels,))
+        arrays = {key: draw.normal(*shape) for key, shape in shapes.items()}
+        return arrays, dict(stride=stride, padding=padding, output_padding=extra, groups=groups, dilation=dilation)
+
+    into, out, pixels = _conv_lengths(window)
+    work = math.prod(window.output_shape) * into
+    result_pixels = window.batch * math.prod(window.size)
+    return f"conv_transpose{window.rank}d", conv.label(row), work, make, (out + 1, into, pixels, result_pixels)
+
+
+def _conv_lengths(window):
+    """Products of one element of y, of dx and of dw."""
+    taps = math.prod(window.kernel)
+    pixels = window.batch * math.prod(window.output)
+    return window.channels // window.groups * taps, window.filters // window.groups * taps, pixels
+
+
+def _max_pool(row):
+    n, channels, size, kernel, stride, padding, dilation, ceil_mode = row
+    options = dict(kernel_size=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    work = math.prod(pool.pool_window(row).output_shape) * math.prod(kernel)
+    return f"max_pool{len(size)}d", pool.label(row), work, _images(n, channels, size, options), (1, math.prod(kernel))
+
+
+def _avg_pools(row):
+    n, channels, size, kernel, stride, padding, _, ceil_mode = row
+    row = (*row[:6], 1, ceil_mode)
+    work = math.prod(pool.pool_window(row).output_shape) * math.prod(kernel)
+    for include, divisor in pool.AVERAGES:
+        options = dict(
+            kernel_size=kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, count_include_pad=include
+        )
+        if divisor is not None:
+            if len(size) == 1:
+                continue  # PyTorch's avg_pool1d has none
+            options["divisor_override"] = divisor
+        make = _images(n, channels, size, options)
+        lengths = (math.prod(kernel), math.prod(kernel))
+        yield f"avg_pool{len(size)}d", pool.average_label(row, include, divisor), work, make, lengths
+
+
+def _adaptive(kind, row):
+    n, channels, size, output = row
+    make = _images(n, channels, size, dict(output_size=output))
+    length = math.prod(max(s, o) for s, o in zip(size, output, strict=True))
+    problem = f"{by((n, channels, *size))} to {by(output)}"
+    return f"adaptive_{kind}_pool{len(size)}d", problem, n * channels * length, make, (length, length)
+
+
+def _images(n, channels, size, options):
+    def make(draw):
+        return dict(input=draw.normal(n, channels, *size)), options
+
+    return make
+
+
+def _batch_norms(row):
+    n, channels, size = row
+    count = n * math.prod(size)
+    for training in (True, False):
+        if training and count < 2:
+            continue  # refused: the variance of one value says nothing
+        for affine in (True, False):
+
+            def make(draw, training=training, affine=affine):
+                inputs = dict(input=draw.normal(n, channels, *size))
+                if affine:
+                    inputs |= dict(weight=draw.normal(channels), bias=draw.normal(channels))
+                running = dict(running_mean=draw.normal(channels), running_var=draw.positive(channels))
+                return inputs, dict(**running, training=training, momentum=_MOMENTUM, eps=norm.EPS)
+
+            problem = f"{by((n, channels, *size))}, {'training' if training else 'inference'}"
+            problem += "" if affine else ", no weight"
+            lengths = (max(count, 1),) * (6 if affine else 4)
+            yield "batch_norm", problem, n * channels * math.prod(size), make, lengths

@@ -1,0 +1,158 @@
+"""Pooling on the CPU: which kernel serves a call, and in which pieces.
+
+    maxima           rows of bins (channels first) or pixels (channels last); the indices come with them
+    averages         sums over boxes, forward and back by one kernel
+    gather, scatter  by the indices of maxima
+"""
+
+import math
+
+import numpy as np
+
+from fastconv.cpu import pool_bins, pool_indices, pool_sum
+from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
+from fastconv.cpu.pool_max import max_pool_first, max_pool_last
+from fastconv.cpu.threads import parallel_for
+from fastconv.errors import ShapeError
+
+# Rough speeds of one thread, elements in a nanosecond: they only decide whether a call is worth a second thread.
+_COMPARISONS, _SUMS, _MOVES = 2, 4, 1
+# A plane of one bin is averaged as one row, which fills vectors better, unless the row would leave the cache.
+_LONGEST_ROW = 1 << 14
+# Channels that are scattered together come in whole cache lines, and in blocks for a good number of threads.
+_CHANNELS, _BLOCKS = 16, 32
+
+
+def max_pool_forward(x, window):
+    """y [N, C, *output] and indices; see fastconv.backend."""
+    return _max_pool(x, window.output, pool_bins.windowed(window))
+
+
+def adaptive_max_pool_forward(x, output_size):
+    """y [N, C, *output_size] and indices; see fastconv.backend."""
+    output = tuple(output_size)
+    return _max_pool(x, output, pool_bins.adaptive(x.shape[2:], output))
+
+
+def avg_pool_forward(x, window, count_include_pad, divisor_override):
+    """y [N, C, *output]; see fastconv.backend."""
+    bins, divisors = pool_bins.averaged_window(window, bool(count_include_pad), divisor_override)
+    return _sum_pool(x, window.output, bins, pool_sum.GATHER, divisors=divisors)
+
+
+def avg_pool_input_grad(dy, window, count_include_pad, divisor_override):
+    """dx [N, C, *size]; see fastconv.backend."""
+    bins, divisors = pool_bins.averaged_window(window, bool(count_include_pad), divisor_override)
+    return _sum_pool(dy, window.size, pool_bins.transposed(bins), pool_sum.SPREAD, factors=1 / divisors)
+
+
+def adaptive_avg_pool_forward(x, output_size):
+    """y [N, C, *output_size]; see fastconv.backend."""
+    output = tuple(output_size)
+    bins, divisors = pool_bins.averaged_cells(*_laid_out(x, x.shape[2:], output))
+    return _sum_pool(x, output, bins, pool_sum.GATHER, divisors=divisors)
+
+
+def adaptive_avg_pool_input_grad(dy, size):
+    """dx [N, C, *size]; see fastconv.backend."""
+    size = tuple(size)
+    bins, divisors = pool_bins.averaged_cells(*_laid_out(dy, size, dy.shape[2:]))
+    return _sum_pool(dy, size, pool_bins.transposed(bins), pool_sum.SPREAD, factors=1 / divisors)
+
+
+def pool_gather(x, indices):
+    """y [N, C, *output]; see fastconv.backend."""
+    last = is_channels_last(x)
+    xs, places = dense(x, last), _places(indices, last)
+    y, ys = empty(indices.shape, xs.dtype, last)
+    if y.size:
+        planes, lanes = _planes_and_lanes(x, last)
+        sizes = np.array([math.prod(x.shape[2:]), y.size // (planes * lanes), lanes], np.int64)
+        faults = np.zeros(1, np.int64)
+        tasks = planes * int(sizes[1])
+        parallel_for(pool_indices.gather, tasks, y.size / _MOVES, xs, places, ys, sizes, faults)
+        _check_indices("pool_gather", faults, x.shape[2:])
+    return narrowed(y, x)
+
+
+def pool_scatter(dy, indices, size):
+    """dx [N, C, *size]; see fastconv.backend."""
+    last = is_channels_last(dy)
+    errors, places = dense(dy, last), _places(indices, last)
+    dx, dxs = empty((*dy.shape[:2], *size), errors.dtype, last)
+    if dx.size:
+        planes, lanes = _planes_and_lanes(dy, last)
+        block = -(-lanes // -(-_BLOCKS // planes))
+        block = -(-block // _CHANNELS) * _CHANNELS if lanes > 1 else 1
+        sizes = np.array([math.prod(size), errors.size // (planes * lanes), lanes, block], np.int64)
+        faults = np.zeros(1, np.int64)
+        tasks = planes * -(-lanes // block)
+        work = (dx.size + dy.size) / _MOVES
+        parallel_for(pool_indices.scatter, tasks, work, errors, places, dxs, sizes, faults)
+        _check_indices("pool_scatter", faults, size)
+    return narrowed(dx, dy)
+
+
+def _max_pool(x, output, bins):
+    """y and indices of any bins."""
+    last = is_channels_last(x)
+    xs, shape = dense(x, last), (*x.shape[:2], *output)
+    y, ys = empty(shape, xs.dtype, last)
+    indices, places = empty(shape, np.int64, last)
+    if y.size:
+        planes, lanes = _planes_and_lanes(x, last)
+        narrow = np.empty(0, np.int32 if math.prod(x.shape[2:]) < 2**31 else np.int64)
+        tasks = planes * _rows(bins)
+        work = max(x.size, y.size) / _COMPARISONS
+        arguments = (xs, ys, places, narrow, bins.geometry, bins.starts, bins.stops)
+        if last:
+            parallel_for(max_pool_last, tasks, work, *arguments, lanes)
+        else:
+            parallel_for(max_pool_first, tasks, work, *arguments)
+    return narrowed(y, x), indices
+
+
+_NOTHING = np.empty(0)
+
+
+def _sum_pool(x, output, bins, evenly, factors=_NOTHING, divisors=_NOTHING):
+    """Sums of x over bins, multiplied by factors before or divided by divisors after."""
+    last = is_channels_last(x)
+    xs = dense(x, last)
+    y, ys = empty((*x.shape[:2], *output), xs.dtype, last)
+    if y.size:
+        planes, lanes = _planes_and_lanes(x, last)
+        mode = evenly if lanes == 1 and pool_bins.are_even(bins) else pool_sum.BY_BIN
+        parallel_for(
+            pool_sum.sum_bins, planes * _rows(bins), max(x.size, y.size) / _SUMS,
+            xs, ys, lanes, mode, bins.geometry, bins.starts, bins.stops,
+            factors.astype(xs.dtype), divisors.astype(xs.dtype),
+        )  # fmt: skip
+    return narrowed(y, x)
+
+
+def _laid_out(x, size, output):
+    """(size, output), as one row where there is a single cell."""
+    if math.prod(output) == 1 and math.prod(size) <= _LONGEST_ROW and not is_channels_last(x):
+        return (math.prod(size),), (1,)
+    return tuple(size), tuple(output)
+
+
+def _planes_and_lanes(x, last):
+    """How x [N, C, *size] is stored: [planes, *size, lanes]."""
+    return (x.shape[0], x.shape[1]) if last else (x.shape[0] * x.shape[1], 1)
+
+
+def _rows(bins):
+    """Rows of bins in a plane."""
+    return int(bins.geometry[pool_bins.OUTPUT] * bins.geometry[pool_bins.OUTPUT + 1])
+
+
+def _places(indices, last):
+    """Indices as the kernels need them."""
+    return dense(indices.astype(np.int64, copy=False), last)
+
+
+def _check_indices(operator, faults, size):
+    if faults[0]:
+        raise ShapeError(operator, "indices", "an index out of range", f"0 to {math.prod(size) - 1}, below {list(size)}")

@@ -1,0 +1,122 @@
+"""Which input positions each output position covers: the geometry that the pooling kernels share.
+
+Windows and adaptive cells are bins alike, one list of them an axis. Where those of the innermost axis
+are evenly spaced, kernels walk whole rows of them at once; elsewhere they go bin by bin.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+# Places in a geometry array; SIZE, OUTPUT and STEP have one number an axis, the others are of the innermost axis.
+SIZE, OUTPUT, STEP = 0, 3, 6
+TAPS, STRIDE, BEFORE, LOW, HIGH = 9, 10, 11, 12, 13
+
+# With fewer whole bins than this in a row, vectors over the row would stay empty.
+_FEWEST_IN_A_ROW = 8
+
+
+class Bins(NamedTuple):
+    """Bin p of an axis covers start[p], start[p] + step, ... below stop[p]; axes follow one another.
+
+    Attributes:
+        geometry: int64, see the places above. From LOW to HIGH the innermost bins have all TAPS
+            elements, bin p from p * STRIDE - BEFORE on.
+        starts, stops: int64 [sum of the output size].
+    """
+
+    geometry: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+
+
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
+def windowed(window):
+    """The Bins of a pooling window."""
+    window = window.three_axes()
+    starts, stops = [], []
+    for (first, end), size, dilation in zip(_spans(window), window.size, window.dilation, strict=True):
+        starts.append(first + np.maximum(-(first // dilation), 0) * dilation)  # the first tap that lies inside
+        stops.append(np.minimum(end, size))
+    (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
+    low = -(-before // stride)
+    high = (window.size[2] - 1 - (taps - 1) * window.dilation[2] + before) // stride + 1
+    inner = (taps, stride, before, low, min(high, window.output[2]))
+    return _bins(window.size, window.output, window.dilation, inner, starts, stops)
+
+
+@functools.lru_cache(maxsize=1024)
+def adaptive(size, output):
+    """The Bins of an adaptive pooling from `size` to `output` positions."""
+    size, output = _three(size), _three(output)
+    starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
+    stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
+    even = output[2] > 0 and size[2] % output[2] == 0
+    taps = size[2] // output[2] if even else 1
+    inner = (taps, taps, 0, 0, output[2] if even else 0)
+    return _bins(size, output, (1, 1, 1), inner, starts, stops)
+
+
+@functools.lru_cache(maxsize=1024)
+def averaged_window(window, count_include_pad, divisor_override):
+    """(Bins, divisors) of an average pooling; the divisor of a bin is the product of one an axis."""
+    bins, window = windowed(window), window.three_axes()
+    if divisor_override is not None:
+        divisors = np.ones(sum(window.output))
+        divisors[: window.output[0]] = divisor_override
+        return bins, divisors
+    lengths = []
+    for (first, end), size, (_, after) in zip(_spans(window), window.size, window.padding, strict=True):
+        if count_include_pad:  # what lies beyond the padding counts for nothing
+            lengths.append(np.minimum(end, size + after) - first)
+        else:
+            lengths.append(np.minimum(end, size) - np.maximum(first, 0))
+    return bins, np.concatenate(lengths).astype(float)
+
+
+@functools.lru_cache(maxsize=1024)
+def averaged_cells(size, output):
+    """(Bins, divisors) of an adaptive average pooling."""
+    bins = adaptive(size, output)
+    return bins, (bins.stops - bins.starts).astype(float)
+
+
+def transposed(bins):
+    """The Bins that lead back: which bins cover each input position. For bins of step 1."""
+    size, output = bins.geometry[SIZE:OUTPUT], bins.geometry[OUTPUT:STEP]
+    cuts = np.cumsum(output)[:2]
+    starts, stops = [], []
+    for length, start, stop in zip(size, np.split(bins.starts, cuts), np.split(bins.stops, cuts), strict=True):
+        positions = np.arange(length)  # start and stop both ascend
+        starts.append(np.searchsorted(stop, positions, side="right"))
+        stops.append(np.searchsorted(start, positions, side="right"))
+    geometry = bins.geometry.copy()
+    geometry[SIZE:OUTPUT], geometry[OUTPUT:STEP] = output, size
+    return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
+
+
+def are_even(bins):
+    """Whether the bins of the innermost axis are evenly spaced, and enough for vectors."""
+    return bool(bins.geometry[HIGH] > bins.geometry[LOW])
+
+
+def _spans(window):
+    """Along each axis, where each bin begins and ends, outside the input too."""
+    for output, kernel, stride, dilation, (before, _) in zip(
+        window.output, window.kernel, window.stride, window.dilation, window.padding, strict=True
+    ):
+        first = np.arange(output) * stride - before
+        yield first, first + (kernel - 1) * dilation + 1
+
+
+def _bins(size, output, step, inner, starts, stops):
+    taps, stride, before, low, high = inner
+    if high - low < _FEWEST_IN_A_ROW:
+        low = high = 0
+    geometry = np.array([*size, *output, *step, taps, stride, before, low, high], np.int64)
+    return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
+
+
+def _three(size):
+    return (1,) * (3 - len(size)) + tuple(size)

@@ -1,0 +1,225 @@
+"""What every operator asks of its operands: arrays, numbers, axes, and the dtype that they combine to.
+
+Dtypes follow torch.result_type: arrays with axes decide; arrays without axes, and then numbers, count
+only if they are of a higher kind (bool < integer < floating); integers met by a float become float32.
+"""
+
+import functools
+import importlib
+import numbers
+import operator as operators
+
+import numpy
+
+from fastconv import backend
+from fastconv.arrays import FLOATS, accumulator, describe, is_array, namespace_of
+from fastconv.autograd import Tensor, is_float, raw
+from fastconv.errors import DTypeError, ShapeError
+
+FLOAT = numpy.dtype("float32")  # PyTorch's default dtype
+
+_BLOCK = 1 << 14  # elements of a block that stays in the cache while a formula is computed
+
+# PyTorch gives infinities and NaN without a warning.
+quiet = functools.partial(numpy.errstate, all="ignore")
+
+
+def array(operator, argument, value):
+    """The plain array of an operand.
+
+    Raises:
+        DTypeError: value is no array, or neither floating, integer nor bool.
+    """
+    x = raw(value)
+    if not is_array(x):
+        raise DTypeError(operator, argument, describe(value), "a Tensor or a NumPy or CuPy array")
+    if x.dtype.kind not in "biu" and x.dtype.name not in FLOATS:
+        raise DTypeError(operator, argument, x.dtype.name, " or ".join((*FLOATS, "integers", "bool")))
+    return x
+
+
+def floats(operator, argument, value):
+    """The plain array of an operand; integers and bools as float32."""
+    x = array(operator, argument, value)
+    return x if is_float(x) else x.astype(FLOAT)
+
+
+def is_number(value):
+    """Whether value is a Python or NumPy number."""
+    return isinstance(value, (numbers.Real, numpy.bool_))
+
+
+def array_or_number(operator, argument, value):
+    """The plain array of an operand, or the Python number that it is."""
+    if is_number(value):
+        return value.item() if isinstance(value, numpy.generic) else value
+    return array(operator, argument, value)
+
+
+def common(operator, operands):
+    """Operands brought together.
+
+    Args:
+        operator: Public name, for messages.
+        operands: Dict from argument to Tensor, array or number, at least one of them no number.
+
+    Returns:
+        numpy or cupy, and the operands as plain arrays of one dtype, numbers among them as 0-d arrays.
+
+    Raises:
+        ShapeError: The shapes do not broadcast.
+        DTypeError: An operand is neither array nor number, or a number does not fit the dtype.
+        DeviceError: The arrays live on different devices.
+    """
+    values = {argument: array_or_number(operator, argument, value) for argument, value in operands.items()}
+    present = [v for v in values.values() if is_array(v)]
+    if not present:
+        raise DTypeError(operator, next(iter(values)), "numbers only", "at least one Tensor or array")
+    xp = backend.namespace(*present)
+    if len({v.shape for v in present}) > 1:
+        check_broadcast(operator, {k: v for k, v in values.items() if is_array(v)})
+    dtype = result_dtype(operator, values.values())
+    return xp, *(as_array(operator, argument, value, xp, dtype) for argument, value in values.items())
+
+
+def as_array(operator, argument, value, xp, dtype):
+    """An array or number in a dtype."""
+    if is_array(value):
+        return value if value.dtype == dtype else value.astype(dtype)
+    try:
+        with quiet():
+            return xp.asarray(value, dtype)
+    except OverflowError:
+        raise DTypeError(operator, argument, value, f"a number that {dtype.name} holds") from None
+
+
+def check_broadcast(operator, arrays):
+    """Refuse shapes that do not broadcast; arrays is a dict from argument to array."""
+    try:
+        return numpy.broadcast_shapes(*(v.shape for v in arrays.values()))
+    except ValueError:
+        shapes = " and ".join(str(list(v.shape)) for v in arrays.values())
+        raise ShapeError(operator, " and ".join(arrays), shapes, "shapes that broadcast") from None
+
+
+def result_dtype(operator, values):
+    """The dtype that arrays and numbers combine to, native in byte order: torch.result_type."""
+    ranks = [None, None, None]  # of arrays with axes, of arrays without, of numbers
+    for value in values:
+        rank = 2 if not is_array(value) else 0 if value.ndim else 1
+        dtype = _dtype_of_number(value) if rank == 2 else value.dtype
+        ranks[rank] = dtype if ranks[rank] is None else _promoted(operator, ranks[rank], dtype)
+    present = [dtype for dtype in ranks if dtype is not None]
+    result = functools.reduce(lambda high, low: low if _kind(low) > _kind(high) else high, present)
+    return result if result.isnative else result.newbyteorder("=")
+
+
+def _dtype_of_number(value):
+    if isinstance(value, bool):
+        return numpy.dtype("bool")
+    return numpy.dtype("int64") if isinstance(value, numbers.Integral) else FLOAT
+
+
+def _promoted(operator, a, b):
+    """The dtype that holds both, of two arrays of one rank."""
+    if a == b:
+        return a
+    if _kind(a) != _kind(b):
+        return max(a, b, key=_kind)
+    if {a.name, b.name} == {"float16", "bfloat16"}:
+        return FLOAT
+    dtype = numpy.promote_types(a, b)
+    if _kind(dtype) != _kind(a):  # uint64 and a signed integer
+        raise DTypeError(operator, "other", b.name, f"a dtype that combines with {a.name}")
+    return dtype
+
+
+def _kind(dtype):
+    """0 for bool, 1 for integers, 2 for floating dtypes."""
+    return {"b": 0, "i": 1, "u": 1}.get(dtype.kind, 2)
+
+
+def as_dtype(operator, value):
+    """value as a numpy.dtype.
+
+    Raises:
+        DTypeError: It names none that fastconv computes in.
+    """
+    if isinstance(value, str) and value == "bfloat16":
+        importlib.import_module("ml_dtypes")  # registers the name with NumPy
+    expected = " or ".join((*FLOATS, "an integer dtype", "bool"))
+    try:
+        dtype = numpy.dtype(value)
+    except TypeError:
+        raise DTypeError(operator, "dtype", describe(value), expected) from None
+    if value is None or (dtype.kind not in "biu" and dtype.name not in FLOATS):
+        raise DTypeError(operator, "dtype", describe(value), expected)
+    return dtype
+
+
+def integer(operator, argument, value):
+    """value as a Python int.
+
+    Raises:
+        DTypeError: It is none.
+    """
+    try:
+        return operators.index(raw(value))
+    except TypeError:
+        raise DTypeError(operator, argument, describe(value), "an int") from None
+
+
+def axis(operator, argument, value, ndim):
+    """An axis counted from 0; an array without axes accepts 0 and -1, as in PyTorch.
+
+    Raises:
+        DTypeError: value is no int.
+        ShapeError: There is no such axis.
+    """
+    number, count = integer(operator, argument, value), max(ndim, 1)
+    if not -count <= number < count:
+        raise ShapeError(operator, argument, number, f"{-count} to {count - 1} for {ndim} axes")
+    return number % count
+
+
+def axes(operator, argument, value, ndim):
+    """Axes counted from 0, of an int or a sequence of ints; None and no axes mean all of them.
+
+    Raises:
+        DTypeError: value is no int and no sequence of them.
+        ShapeError: There is no such axis, or one is named twice.
+    """
+    if value is None:
+        return tuple(range(ndim))
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    numbers = tuple(axis(operator, argument, v, ndim) for v in values)
+    if len(set(numbers)) < len(numbers):
+        raise ShapeError(operator, argument, list(values), "every axis at most once")
+    return numbers if numbers and ndim else tuple(range(ndim))
+
+
+def sizes(operator, argument, values):
+    """Sizes as a tuple of ints, given as ints or as one sequence."""
+    if len(values) == 1 and isinstance(values[0], (tuple, list)):
+        values = values[0]
+    return tuple(integer(operator, argument, v) for v in values)
+
+
+def wrapped(y, *inputs):
+    """An array without a gradient: a Tensor if an input is one."""
+    return Tensor(y) if any(isinstance(v, Tensor) for v in inputs) else y
+
+
+def evaluate(compute, x):
+    """compute(xp, x) for a floating array, in float32 for halves, in blocks where that saves memory traffic."""
+    xp, wide = namespace_of(x), accumulator(x.dtype)
+    dtype = x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")
+    with quiet():
+        if xp is not numpy or x.size <= _BLOCK:
+            return xp.asarray(compute(xp, x.astype(wide, copy=False)), dtype)
+        y = xp.empty_like(x, dtype)
+        source, result = x.ravel("K"), y.ravel("K")
+        for start in range(0, x.size, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            result[block] = compute(xp, source[block].astype(wide, copy=False))
+    return y
