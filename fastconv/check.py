@@ -220,8 +220,7 @@ def _examine(name, case):
     if name == "reference" and not oracle.is_looped(case):
         return _answered(oracle.by_transposition(case, _factor(case)))
     expected = oracle.by_loops(case) if name == "reference" else case.expected()
-    results, problem = _run_thrice(name, case)
-    problem = _misfit(results, expected, case.result_dtypes()) or problem
+    results, problem = _run_thrice(name, case, functools.partial(_misfit, expected, case.result_dtypes()))
     if problem:
         return None, problem
     bounds = [
@@ -298,23 +297,24 @@ def _merged(row, other):
     )
 
 
-def _run_thrice(name, case):
-    """(results, problem): those of a first run, and what the repetitions say against them."""
+def _run_thrice(name, case, misfit):
+    """(results, problem): those of a first run, and what is wrong with it or differs in the other two."""
     with _threads(name, 2):
-        first, problem = _run(name, case)
+        first, problem = _run(name, case, misfit)
+        if problem:
+            return first, problem
         with _poisoned_memory():
-            second, again = _run(name, case)
+            second, problem = _run(name, case, misfit)
+    if problem or not _identical(first, second):
+        return first, problem or "two runs differ, or an element is never written"
     with _threads(name, 1):
-        third, _ = _run(name, case)
-    problem = problem or again
-    if problem is None and not _identical(first, second):
-        problem = "two runs differ, or an element is never written"
-    if problem is None and not _identical(first, third):
-        problem = "one and two threads differ" if name == "cpu" else "three runs differ"
-    return first, problem
+        third, problem = _run(name, case, misfit)
+    if problem or not _identical(first, third):
+        return first, problem or ("one and two threads differ" if name == "cpu" else "three runs differ")
+    return first, None
 
 
-def _run(name, case):
+def _run(name, case, misfit):
     """(results, problem) of one run on new arguments."""
     from fastconv.cases.storage import memory
 
@@ -326,10 +326,10 @@ def _run(name, case):
     else:
         results = getattr(importlib.import_module(f"fastconv.{name}"), case.operator)(*arguments)
     results = results if isinstance(results, tuple) else (results,)
-    problem = None
-    if any(memory(a) != old for a, old in zip(arrays, before, strict=True)):
+    problem = misfit(results)
+    if problem is None and any(memory(a) != old for a, old in zip(arrays, before, strict=True)):
         problem = "an input was changed"
-    elif any(numpy.may_share_memory(r, a) for r in results for a in arrays):
+    if problem is None and any(numpy.may_share_memory(r, a) for r in results for a in arrays):
         problem = "a result shares its memory with an input"
     return results, problem
 
@@ -378,10 +378,10 @@ def _poisoned_memory():
 
 
 def _identical(results, others):
-    return len(results) == len(others) and all(a.tobytes() == b.tobytes() for a, b in zip(results, others, strict=True))
+    return all(a.tobytes() == b.tobytes() for a, b in zip(results, others, strict=True))
 
 
-def _misfit(results, expected, dtypes):
+def _misfit(expected, dtypes, results):
     """What is wrong with number, type, dtype or shape of the results, or None."""
     if len(results) != len(expected):
         return f"{len(results)} results, expected {len(expected)}"
@@ -416,7 +416,8 @@ def _excess(result, expected, limit):
     """The largest error in units of its bound, of a result that exceeds it; None where that is no number."""
     with numpy.errstate(all="ignore"):
         rounded = numpy.asarray(expected).astype(result.dtype).astype("float64")
-        error = numpy.abs(result.astype("float64") - rounded)
-        ratio = numpy.where(error > 0, error / limit, 0.0)
+        wide = result.astype("float64")
+        same = (wide == rounded) | (numpy.isnan(wide) & numpy.isnan(rounded))
+        ratio = numpy.where(same, 0.0, numpy.abs(wide - rounded) / limit)
     largest = float(numpy.max(ratio, initial=0.0))
     return largest if numpy.isfinite(largest) else None

@@ -73,7 +73,7 @@ def a_list(y):
 # What the bug does to a result -> what the failure must say
 PLANTED = [
     (one_wrong_element, "elements are wrong"),
-    (one_nan, "got np.float64(nan)"),
+    (one_nan, "elements are wrong, worst .* got .*nan"),
     (one_unwritten, "wrong|never written"),
     (wider, "dtype .* expected"),
     (swapped, "dtype .* expected"),
@@ -90,23 +90,23 @@ def test_a_planted_bug_is_caught(fake, capsys, operator, bug, words):
     setattr(fake, operator, lambda *arguments: bug(right(*arguments)))
     report = check("emulated", operator, quick=True)
     assert not report.ok
-    assert [row.operator for row in report.rows if not row.ok] == [operator] * len(report.rows)
+    assert {row.dtype for row in report.rows if not row.ok} >= {"float16", "float32", "float64"}
     problems = [failure.problem for row in report.rows for failure in row.failures]
     assert any(re.search(words, problem) for problem in problems), problems[:3]
 
 
 def test_the_exit_status_and_the_output_name_the_broken_operator(fake, capsys):
     fake.matmul = lambda a, b: one_wrong_element(reference.matmul(a, b))
-    assert run_check("--op", "*o*") == 1
+    assert run_check("--op", "[mp][ao][to]*") == 1  # matmul and pool_*
     printed = capsys.readouterr().out
     broken = {line.split()[1] for line in printed.splitlines() if "FAILED (" in line}
     assert broken == {"matmul"}
-    assert "emulated matmul float32: 5x7 @ 7x3" in printed
-    assert "elements are wrong, worst (4, 2)" in printed
+    assert "emulated matmul float32: 1x1 @ 1x1, transposed" in printed
+    assert "elements are wrong, worst (0, 0)" in printed
 
 
 def test_without_a_bug_nothing_is_found(fake, capsys):
-    assert run_check("--op", "*o*_*") == 0
+    assert run_check("--op", "pool_*") == 0
     assert "all within their bounds" in capsys.readouterr().out
 
 

@@ -122,7 +122,7 @@ def _sum_pool(x, output, bins, evenly, factors=_NOTHING, divisors=_NOTHING):
     y, ys = empty((*x.shape[:2], *output), xs.dtype, last)
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
-        mode = evenly if lanes == 1 and pool_bins.are_even(bins) else pool_sum.BY_BIN
+        mode = evenly if lanes == 1 and bins.geometry[pool_bins.EVEN] else pool_sum.BY_BIN
         parallel_for(
             pool_sum.sum_bins, planes * _rows(bins), max(x.size, y.size) / _SUMS,
             xs, ys, lanes, mode, bins.geometry, bins.starts, bins.stops,

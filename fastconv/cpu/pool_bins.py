@@ -11,18 +11,18 @@ import numpy as np
 
 # Places in a geometry array; SIZE, OUTPUT and STEP have one number an axis, the others are of the innermost axis.
 SIZE, OUTPUT, STEP = 0, 3, 6
-TAPS, STRIDE, BEFORE, LOW, HIGH = 9, 10, 11, 12, 13
+TAPS, STRIDE, BEFORE, EVEN = 9, 10, 11, 12
 
-# With fewer whole bins than this in a row, vectors over the row would stay empty.
-_FEWEST_IN_A_ROW = 8
+# Rows of fewer bins than this go bin by bin: vectors would stay empty.
+_FEWEST_IN_A_ROW = 4
 
 
 class Bins(NamedTuple):
     """Bin p of an axis covers start[p], start[p] + step, ... below stop[p]; axes follow one another.
 
     Attributes:
-        geometry: int64, see the places above. From LOW to HIGH the innermost bins have all TAPS
-            elements, bin p from p * STRIDE - BEFORE on.
+        geometry: int64, see the places above. If EVEN is 1, bin p of the innermost axis has TAPS elements from
+            p * STRIDE - BEFORE on, those outside the input included.
         starts, stops: int64 [sum of the output size].
     """
 
@@ -40,9 +40,7 @@ def windowed(window):
         starts.append(first + np.maximum(-(first // dilation), 0) * dilation)  # the first tap that lies inside
         stops.append(np.minimum(end, size))
     (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
-    low = -(-before // stride)
-    high = (window.size[2] - 1 - (taps - 1) * window.dilation[2] + before) // stride + 1
-    inner = (taps, stride, before, low, min(high, window.output[2]))
+    inner = (taps, stride, before, window.output[2] >= _FEWEST_IN_A_ROW)
     return _bins(window.size, window.output, window.dilation, inner, starts, stops)
 
 
@@ -52,10 +50,9 @@ def adaptive(size, output):
     size, output = _three(size), _three(output)
     starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
-    even = output[2] > 0 and size[2] % output[2] == 0
+    even = output[2] >= _FEWEST_IN_A_ROW and size[2] % output[2] == 0
     taps = size[2] // output[2] if even else 1
-    inner = (taps, taps, 0, 0, output[2] if even else 0)
-    return _bins(size, output, (1, 1, 1), inner, starts, stops)
+    return _bins(size, output, (1, 1, 1), (taps, taps, 0, even), starts, stops)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -96,11 +93,6 @@ def transposed(bins):
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
 
 
-def are_even(bins):
-    """Whether the bins of the innermost axis are evenly spaced, and enough for vectors."""
-    return bool(bins.geometry[HIGH] > bins.geometry[LOW])
-
-
 def _spans(window):
     """Along each axis, where each bin begins and ends, outside the input too."""
     for output, kernel, stride, dilation, (before, _) in zip(
@@ -111,10 +103,7 @@ def _spans(window):
 
 
 def _bins(size, output, step, inner, starts, stops):
-    taps, stride, before, low, high = inner
-    if high - low < _FEWEST_IN_A_ROW:
-        low = high = 0
-    geometry = np.array([*size, *output, *step, taps, stride, before, low, high], np.int64)
+    geometry = np.array([*size, *output, *step, *inner], np.int64)
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
 
 

@@ -7,6 +7,10 @@ Computation 23 (1969), whose coefficients these are (float64), and a rational fu
 
 import math
 
+from fastconv.autograd import record
+from fastconv.functional.elementwise import exp, mul, square
+from fastconv.functional.operands import evaluate, floats
+
 _SMALL = (
     (1.85777706184603153e-1, 3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02,
      3.20937758913846947e03),
@@ -33,7 +37,29 @@ _SINGLE = (
 )  # fmt: skip
 
 
-def erf(xp, x):
+def erf(input):
+    """The error function: 2 / sqrt(pi) times the integral of exp(-t * t) from 0 to x, as torch.erf.
+
+    Args:
+        input: Tensor or array of any shape; integers are taken as float32.
+
+    Returns:
+        The shape and dtype of input, within a few units in the last place; a Tensor for a Tensor.
+
+    Raises:
+        DTypeError: input is no array of a real dtype.
+
+    Source: W. J. Cody, Mathematics of Computation 23 (1969).
+    """
+    y = evaluate(erf_values, floats("erf", "input", input))
+
+    def rule(dy, _):
+        return (lambda: mul(dy, mul(exp(mul(square(input), -1)), 2 / math.sqrt(math.pi))),)
+
+    return record("erf", y, (input,), rule, saves=(input,))
+
+
+def erf_values(xp, x):
     """erf of an array of float32 or float64, by the module numpy or cupy."""
     if x.dtype.name == "float32":
         x = xp.clip(x, -4, 4)

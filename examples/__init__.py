@@ -1,0 +1,1 @@
+"""Complete programs that use fastconv, each run by `python -m examples.<name>`."""
