@@ -379,3 +379,32 @@ def test_the_quick_selection_leaves_no_operator_out():
 def test_the_quick_check_of_the_cpu_passes():
     report = check("cpu", "matmul", quick=True)
     assert report.ok, str(report)
+
+
+def single(x):
+    """x as batch normalisation in float32 would read it, float64 for float64."""
+    return x.astype("float64" if x.dtype.name == "float64" else "float32")
+
+
+def two_passes(x):
+    wide, axes = single(x), (0, *range(2, x.ndim))
+    count = wide.dtype.type(max(wide.size // wide.shape[1], 0))
+    with np.errstate(all="ignore"):
+        mean = wide.sum(axis=axes) / count
+        centred = wide - mean.reshape(-1, *(1,) * (x.ndim - 2))
+        return mean, (centred * centred).sum(axis=axes) / count
+
+
+def one_pass(x):
+    mean, _ = two_passes(x)
+    with np.errstate(all="ignore"):
+        return mean, two_passes(single(x) * single(x))[0] - mean * mean
+
+
+def test_a_variance_that_cancels_is_caught_and_one_of_two_passes_is_not(fake):
+    fake.batch_norm_statistics = two_passes
+    assert check("emulated", "batch_norm_statistics").ok
+    fake.batch_norm_statistics = one_pass
+    report = check("emulated", "batch_norm_statistics")
+    assert not report.ok
+    assert any("shifted" in failure.case for row in report.rows for failure in row.failures)

@@ -60,7 +60,7 @@ def curves(history, goal):
         _accuracy_axes(accuracy, history, 100 * goal)
         for axes in (loss, accuracy):
             axes.set_xlim(1 - 0.02 * len(history), len(history) + 0.02 * len(history))
-            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8))
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=8, steps=(1, 2, 5, 10)))
             axes.set_xlabel("epoch")
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -60,6 +60,8 @@ SHARED = [
     (2, 32, 32, (49, 51), (3, 3), 1, 1, 1, 32),
 ]
 
+_DRAWN = 60  # further problems
+
 # The result of a transposed convolution: N, C, K, size, kernel, stride, padding, dilation, groups, output_padding
 TRANSPOSED = [
     (1, 1, 1, (1,), (1,), 1, 0, 1, 1, 0),
@@ -86,6 +88,29 @@ def cases():
     yield from _forward_without_bias(STORED[0])
     for row in TRANSPOSED:
         yield from _transposed_cases(row)
+    for row in drawn(_DRAWN):
+        yield from _conv_cases(row)
+
+
+def drawn(count):
+    """Rows like those of CONVS, drawn by a fixed seed: combinations that nobody thought of."""
+    generator = numpy.random.default_rng(20260)
+    rows = []
+    while len(rows) < count:
+        rank = int(generator.integers(1, 4))
+
+        def one(low, high, rank=rank):
+            return tuple(int(v) for v in generator.integers(low, high + 1, rank))
+
+        groups = int(generator.choice((1, 1, 1, 2, 3)))
+        n, channels, filters = (int(generator.integers(1, high + 1)) for high in (3, 40 // groups, 40 // groups))
+        size, kernel, stride, dilation = one(1, (90, 20, 8)[rank - 1]), one(1, 5), one(1, 4), one(1, 3)
+        padding = tuple(zip(one(0, 3), one(0, 3), strict=True))
+        row = (n, groups * channels, groups * filters, size, kernel, stride, padding, dilation, groups)
+        fits = all(s + sum(pair) > d * (k - 1) for s, pair, d, k in zip(size, padding, dilation, kernel, strict=True))
+        if fits and _work(conv_window(row)) < 2_000_000:
+            rows.append(row)
+    return rows
 
 
 def conv_window(row):

@@ -164,10 +164,11 @@ def _batch_norm_scales(inputs, options, dy):
     statistics = reference.batch_norm_statistics(x) if options["training"] else running
     y, dx, dw, db = batch_norm_scales(dy, x, *statistics, w, b, options["eps"])
     scales = [y, dx, *([dw] if w is not None else []), *([db] if b is not None else [])]
-    own = reference.batch_norm_statistics(x)[1], reference.batch_norm_statistics(abs(x))[0]
-    for old, new in zip(running, reversed(own), strict=True):
-        scales.append(abs(old) + 2 * new)  # 2: the unbiased variance is at most twice the biased one
-    return tuple(scales)
+    if not options["training"]:
+        return (*scales, *map(abs, running))
+    updates = reference.batch_norm_statistics(abs(x))[0], reference.batch_norm_statistics(x)[1]
+    # 2: the unbiased variance is at most twice the biased one
+    return (*scales, *(abs(old) + 2 * new for old, new in zip(running, updates, strict=True)))
 
 
 def _conv(row):

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy
+
 from fastconv.cases.case import by, cross
 from fastconv.cases.conv import numbers, shape_only
 from fastconv.cases.storage import EVERY_STORAGE
@@ -25,6 +27,8 @@ POOLS = [
 ]
 STORED_POOL = (2, 3, (5, 6), (3, 2), (2, 1), ((1, 1), (0, 1)), 1, False)
 SHARED_POOL = (4, 33, (63, 65), (3, 3), 2, 1, 1, False)
+
+_DRAWN = 40  # further problems
 
 # How an average counts: count_include_pad, divisor_override
 AVERAGES = [(True, None), (False, None), (True, -3)]
@@ -75,6 +79,29 @@ def cases():
         yield from _indexed_cases(row, quick=row[0] > 0)
     yield from _indexed_cases(STORED_INDEXED, storages=EVERY_STORAGE, quick=True)
     yield from _indexed_cases(SHARED_INDEXED, quick=True)
+    for row in drawn(_DRAWN):
+        yield from _max_cases(row)
+        yield from _average_cases(row)
+
+
+def drawn(count):
+    """Rows like those of POOLS, drawn by a fixed seed: combinations that nobody thought of."""
+    generator = numpy.random.default_rng(20261)
+    rows = []
+    while len(rows) < count:
+        rank = int(generator.integers(1, 4))
+
+        def one(low, high, rank=rank):
+            return tuple(int(v) for v in generator.integers(low, high + 1, rank))
+
+        n, channels = (int(generator.integers(1, high + 1)) for high in (3, 20))
+        size, kernel, stride, dilation = one(3, (90, 20, 8)[rank - 1]), one(1, 5), one(1, 4), one(1, 2)
+        # Half the kernel without its gaps: an average pooling, which has none, takes the row too.
+        padding = tuple(tuple(int(generator.integers(0, k // 2 + 1)) for _ in range(2)) for k in kernel)
+        fits = all(s + sum(pair) > d * (k - 1) for s, pair, d, k in zip(size, padding, dilation, kernel, strict=True))
+        if fits:
+            rows.append((n, channels, size, kernel, stride, padding, dilation, bool(generator.integers(2))))
+    return rows
 
 
 def pool_window(row):
@@ -110,11 +137,10 @@ def _max_cases(row, **how):
 
 
 def _average_cases(row, **how):
-    if row[6] != 1:
-        row = (*row[:6], 1, row[7])  # an average pooling has no dilation
+    row = (*row[:6], 1, row[7])  # an average pooling has no dilation
     window = pool_window(row)
     work = math.prod(window.output_shape) * math.prod(window.kernel)
-    for include, divisor in AVERAGES if any(map(any, window.padding)) else AVERAGES[:1]:
+    for include, divisor in AVERAGES if any(map(any, window.padding)) else AVERAGES[::2]:
         text = average_label(row, include, divisor)
 
         def forward(draw, include=include, divisor=divisor):

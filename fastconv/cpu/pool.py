@@ -19,8 +19,8 @@ from fastconv.errors import ShapeError
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
 # A plane of one bin is averaged as one row, which fills vectors better, unless the row would leave the cache.
 _LONGEST_ROW = 1 << 14
-# Channels that are scattered together come in whole cache lines, and in blocks for a good number of threads.
-_CHANNELS, _BLOCKS = 16, 32
+# A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks of channels for threads.
+_CHANNELS, _BLOCKS = 32, 8
 
 
 def max_pool_forward(x, window):
@@ -37,27 +37,27 @@ def adaptive_max_pool_forward(x, output_size):
 def avg_pool_forward(x, window, count_include_pad, divisor_override):
     """y [N, C, *output]; see fastconv.backend."""
     bins, divisors = pool_bins.averaged_window(window, bool(count_include_pad), divisor_override)
-    return _sum_pool(x, window.output, bins, pool_sum.GATHER, divisors=divisors)
+    return _sum_pool(x, window.output, bins, divisors=divisors)
 
 
 def avg_pool_input_grad(dy, window, count_include_pad, divisor_override):
     """dx [N, C, *size]; see fastconv.backend."""
     bins, divisors = pool_bins.averaged_window(window, bool(count_include_pad), divisor_override)
-    return _sum_pool(dy, window.size, pool_bins.transposed(bins), pool_sum.SPREAD, factors=1 / divisors)
+    return _sum_pool(dy, window.size, pool_bins.transposed(bins), factors=1 / divisors)
 
 
 def adaptive_avg_pool_forward(x, output_size):
     """y [N, C, *output_size]; see fastconv.backend."""
     output = tuple(output_size)
     bins, divisors = pool_bins.averaged_cells(*_laid_out(x, x.shape[2:], output))
-    return _sum_pool(x, output, bins, pool_sum.GATHER, divisors=divisors)
+    return _sum_pool(x, output, bins, divisors=divisors)
 
 
 def adaptive_avg_pool_input_grad(dy, size):
     """dx [N, C, *size]; see fastconv.backend."""
     size = tuple(size)
     bins, divisors = pool_bins.averaged_cells(*_laid_out(dy, size, dy.shape[2:]))
-    return _sum_pool(dy, size, pool_bins.transposed(bins), pool_sum.SPREAD, factors=1 / divisors)
+    return _sum_pool(dy, size, pool_bins.transposed(bins), factors=1 / divisors)
 
 
 def pool_gather(x, indices):
@@ -115,14 +115,14 @@ def _max_pool(x, output, bins):
 _NOTHING = np.empty(0)
 
 
-def _sum_pool(x, output, bins, evenly, factors=_NOTHING, divisors=_NOTHING):
+def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):
     """Sums of x over bins, multiplied by factors before or divided by divisors after."""
     last = is_channels_last(x)
     xs = dense(x, last)
     y, ys = empty((*x.shape[:2], *output), xs.dtype, last)
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
-        mode = evenly if lanes == 1 and bins.geometry[pool_bins.EVEN] else pool_sum.BY_BIN
+        mode = pool_sum.mode_of(bins.geometry, forward=divisors.size > 0) if lanes == 1 else pool_sum.BY_BIN
         parallel_for(
             pool_sum.sum_bins, planes * _rows(bins), max(x.size, y.size) / _SUMS,
             xs, ys, lanes, mode, bins.geometry, bins.starts, bins.stops,

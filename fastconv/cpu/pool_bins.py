@@ -21,8 +21,8 @@ class Bins(NamedTuple):
     """Bin p of an axis covers start[p], start[p] + step, ... below stop[p]; axes follow one another.
 
     Attributes:
-        geometry: int64, see the places above. If EVEN is 1, bin p of the innermost axis has TAPS elements from
-            p * STRIDE - BEFORE on, those outside the input included.
+        geometry: int64, see the places above. Bins of the innermost axis have TAPS elements at most. If EVEN is 1,
+            bin p has so many from p * STRIDE - BEFORE on, those outside the input included.
         starts, stops: int64 [sum of the output size].
     """
 
@@ -51,8 +51,8 @@ def adaptive(size, output):
     starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
     even = output[2] >= _FEWEST_IN_A_ROW and size[2] % output[2] == 0
-    taps = size[2] // output[2] if even else 1
-    return _bins(size, output, (1, 1, 1), (taps, taps, 0, even), starts, stops)
+    taps = size[2] // output[2] if even else np.max(stops[2] - starts[2], initial=0)
+    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even), starts, stops)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -80,7 +80,11 @@ def averaged_cells(size, output):
 
 
 def transposed(bins):
-    """The Bins that lead back: which bins cover each input position. For bins of step 1."""
+    """The Bins that lead back: which bins cover each input position. For bins of step 1.
+
+    The geometry of the innermost axis is still that of the windows, and TAPS theirs, if EVEN is 1 and
+    they are 1 or 2 columns apart. Otherwise TAPS counts the windows that cover one position, and EVEN is 0.
+    """
     size, output = bins.geometry[SIZE:OUTPUT], bins.geometry[OUTPUT:STEP]
     cuts = np.cumsum(output)[:2]
     starts, stops = [], []
@@ -90,6 +94,8 @@ def transposed(bins):
         stops.append(np.searchsorted(start, positions, side="right"))
     geometry = bins.geometry.copy()
     geometry[SIZE:OUTPUT], geometry[OUTPUT:STEP] = output, size
+    if geometry[STRIDE] > 2 or geometry[EVEN] == 0:
+        geometry[TAPS], geometry[EVEN] = np.max(stops[2] - starts[2]), 0
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
 
 

@@ -15,7 +15,10 @@ _WHOLE_VECTORS = 32
 
 @kernel
 def max_pool_first(first, last, x, y, indices, narrow, geometry, starts, stops):
-    """y and indices for channels first; a task is one row of y."""
+    """y and indices for channels first; a task is one row of y.
+
+    Evenly spaced bins compete side by side, tap by tap. Others choose among the maxima of their columns.
+    """
     height, width = geometry[SIZE + 1], geometry[SIZE + 2]
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
     taps, stride, before, step = geometry[TAPS], geometry[STRIDE], geometry[BEFORE], geometry[STEP + 2]
@@ -24,44 +27,87 @@ def max_pool_first(first, last, x, y, indices, narrow, geometry, starts, stops):
     count = -(-width_out // _WHOLE_VECTORS) * _WHOLE_VECTORS
     slots = max(count + (taps - 1) * step // stride, (width - 1 + before) // stride) + 1
     phases = np.full(slots * stride if even else 0, -np.inf, x.dtype)
-    maxima = np.empty(count, x.dtype)
-    found = np.empty(count, narrow.dtype)  # less q * stride, so that it is the same for all of a row
+    maxima = np.full(count if even else width, -np.inf, x.dtype)
+    found = np.zeros(maxima.size, narrow.dtype)
+    sources = np.empty(taps, np.int64)  # where each tap of bin 0 is found among the phases
+    for s in range(taps):
+        sources[s] = s * step % stride * slots + s * step // stride
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out
         plane = task // (height_out * depth_out) * geometry[SIZE] * height * width
         row = task * width_out
         line = (starts[o] * height + starts[depth_out + p]) * width
-        empty = starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]
-        for q in range(width_out):
-            start = get(starts, inner + q)
-            put(found, q, (-1 if empty or start >= get(stops, inner + q) else line + start) - q * stride)
-            put(maxima, q, -np.inf)
+        if even:  # positions are kept less q * stride, so that a tap has one for all of a row
+            for q in range(width_out):
+                start = get(starts, inner + q)
+                put(found, q, (line + start if start < get(stops, inner + q) else -1) - q * stride)
+        else:  # and here less w
+            for w in range(width):
+                put(found, w, line)
+        for i in range(maxima.size):
+            put(maxima, i, -np.inf)
         for d in range(starts[o], stops[o], geometry[STEP]):
             for h in range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1]):
                 line = (d * height + h) * width
                 if even:
                     _split_row(x, plane + line, width, phases, slots, stride, before)
-                    for s in range(taps):
-                        source = s * step % stride * slots + s * step // stride
-                        place = found.dtype.type(line - before + s * step)
-                        for q in range(count):
-                            value, best, at = get(phases, source + q), get(maxima, q), get(found, q)
-                            wins = (value > best) | (value != value)
-                            put(maxima, q, value if wins else best)
-                            put(found, q, place if wins else at)
+                    _scan_taps(phases, sources, line - before, step, maxima, found)
                 else:
-                    for q in range(width_out):
-                        best, at = get(maxima, q), get(found, q)
-                        for w in range(starts[inner + q], stops[inner + q], step):
-                            value = get(x, plane + line + w)
-                            wins = (value > best) | (value != value)
-                            best = value if wins else best
-                            at = found.dtype.type(line + w - q * stride) if wins else at
-                        put(maxima, q, best)
-                        put(found, q, at)
-        for q in range(width_out):
-            put(y, row + q, get(maxima, q))
-            put(indices, row + q, get(found, q) + q * stride)
+                    for w in range(width):
+                        _compete(get(x, plane + line + w), line, maxima, found, w)
+        if even:
+            for q in range(width_out):
+                put(y, row + q, get(maxima, q))
+                put(indices, row + q, get(found, q) + q * stride)
+        else:
+            for q in range(width_out):
+                _choose(maxima, found, get(starts, inner + q), get(stops, inner + q), step, y, indices, row + q)
+        if starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]:
+            for q in range(width_out):
+                put(indices, row + q, -1)
+
+
+@inline
+def _compete(value, place, maxima, found, i):
+    """Let a value compete for maximum i."""
+    best, at = get(maxima, i), get(found, i)
+    wins = (value > best) | (value != value)
+    put(maxima, i, value if wins else best)
+    put(found, i, found.dtype.type(place) if wins else at)
+
+
+@inline
+def _scan_taps(phases, sources, line, step, maxima, found):
+    """Let a row of x, sorted into phases, compete for its bins; two taps at once save half of the loads and stores."""
+    taps = sources.size
+    for s in range(0, taps - 1, 2):
+        source, next_source = get(sources, s), get(sources, s + 1)
+        place, next_place = found.dtype.type(line + s * step), found.dtype.type(line + (s + 1) * step)
+        for q in range(maxima.size):
+            value, best, at = get(phases, source + q), get(maxima, q), get(found, q)
+            wins = (value > best) | (value != value)
+            best, at = value if wins else best, place if wins else at
+            value = get(phases, next_source + q)
+            wins = (value > best) | (value != value)
+            put(maxima, q, value if wins else best)
+            put(found, q, next_place if wins else at)
+    if taps % 2 == 1:
+        source, place = get(sources, taps - 1), found.dtype.type(line + (taps - 1) * step)
+        for q in range(maxima.size):
+            _compete(get(phases, source + q), place, maxima, found, q)
+
+
+@inline
+def _choose(maxima, found, start, stop, step, y, indices, to):
+    """y and index of a bin from the maxima of its columns: of equals the first position, of NaNs the last."""
+    best, at = maxima.dtype.type(-np.inf), np.int64(-1)
+    for w in range(start, stop, step):
+        value, position = get(maxima, w), np.int64(get(found, w)) + w
+        larger = (value > best) | ((value != value) & ((best == best) | (position > at)))
+        if larger or at < 0 or (value == best and position < at):
+            best, at = value, position
+    put(y, to, best)
+    put(indices, to, at)
 
 
 @inline

@@ -10,10 +10,16 @@ one lane a plane for channels first and all channels as lanes for channels last.
 import numpy as np
 
 from fastconv.cpu.jit import get, inline, kernel, put
-from fastconv.cpu.pool_bins import BEFORE, OUTPUT, SIZE, STRIDE, TAPS
+from fastconv.cpu.pool_bins import BEFORE, EVEN, OUTPUT, SIZE, STRIDE, TAPS
 
-# How the columns are summed: bin by bin, or, of one lane, as evenly spaced windows, forward or back.
-BY_BIN, GATHER, SPREAD = 0, 1, 2
+# How the columns are summed: bin by bin; or, of one lane and all bins at once, tap by tap of any bins, of
+# evenly spaced windows, or back from windows that are 1 or 2 columns apart.
+BY_BIN, BY_TAP, WINDOWS, SPREAD = 0, 1, 2, 3
+
+# Bins of more columns than this, and than there are bins in a row, are vectors themselves.
+_MOST_TAPS = 4
+# A spread is summed in multiples of this: what is left over after whole vectors would take longer than they do.
+_WHOLE_VECTORS = 32
 
 
 @kernel
@@ -24,12 +30,12 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
     taps, stride, before = geometry[TAPS], geometry[STRIDE], geometry[BEFORE]
     inner = depth_out + height_out
     one = x.dtype.type(1)
-    margin, length = 0, width  # zeros on both sides of the columns save all questions about what lies inside
-    if mode == GATHER:
+    margin, length = 0, width + 1  # zeros around the columns save all questions about what lies inside
+    if mode == WINDOWS:
         margin, length = before, max((width_out - 1) * stride + taps, before + width)
     elif mode == SPREAD:
-        margin = (taps - 1) // stride
-        length = margin + max(width, (width_out - 1 + before) // stride + 1)
+        margin = taps // stride
+        length = margin + max(width, (width_out + before) // stride + 1) + _WHOLE_VECTORS
     columns = np.zeros(length * lanes, x.dtype)
     phases = np.empty(2 * length, x.dtype)
     for task in range(first, last):
@@ -54,24 +60,22 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
         if factors.size > 0:
             _scale_columns(columns, margin, width, lanes, factors, depth + height)
         share = divisors[o] * divisors[depth_out + p] if divisors.size > 0 else one
-        if mode == GATHER:
+        if mode == WINDOWS:
             if stride == 1:
-                _gather_windows(columns, y, row, width_out, taps, 1)
+                _sum_windows(columns, y, row, width_out, taps, 1)
             elif stride == 2:
-                _gather_windows(columns, y, row, width_out, taps, 2)
+                _sum_windows(columns, y, row, width_out, taps, 2)
             else:
-                _gather_windows(columns, y, row, width_out, taps, stride)
-            for q in range(width_out):
-                put(y, row + q, get(y, row + q) / (share * get(divisors, inner + q)))
+                _sum_windows(columns, y, row, width_out, taps, stride)
         elif mode == SPREAD:
             _spread_windows(columns, phases, y, row, margin, width_out, taps, stride, before)
+        elif mode == BY_TAP:
+            _sum_taps(columns, y, row, width_out, taps, starts, stops, inner, width)
         else:
             for q in range(width_out):
                 _sum_bin(columns, y, row + q * lanes, starts[inner + q], stops[inner + q], lanes)
-                if divisors.size > 0:
-                    divisor = share * divisors[inner + q]
-                    for c in range(row + q * lanes, row + (q + 1) * lanes):
-                        put(y, c, get(y, c) / divisor)
+        if divisors.size > 0:
+            _divide_row(y, row, width_out, lanes, share, divisors, inner)
 
 
 @inline
@@ -104,7 +108,32 @@ def _sum_bin(columns, y, at, start, stop, lanes):
 
 
 @inline
-def _gather_windows(columns, y, row, width_out, taps, stride):
+def _divide_row(y, row, width_out, lanes, share, divisors, inner):
+    """Divide each bin by its divisor."""
+    if lanes == 1:
+        for q in range(width_out):
+            put(y, row + q, get(y, row + q) / (share * get(divisors, inner + q)))
+    else:
+        for q in range(width_out):
+            divisor = share * divisors[inner + q]
+            for c in range(row + q * lanes, row + (q + 1) * lanes):
+                put(y, c, get(y, c) / divisor)
+
+
+@inline
+def _sum_taps(columns, y, row, width_out, taps, starts, stops, inner, zero):
+    """y of all bins of up to `taps` columns each; columns[zero] stands for those that a bin lacks."""
+    for q in range(width_out):
+        start = get(starts, inner + q)
+        put(y, row + q, get(columns, start if start < get(stops, inner + q) else zero))
+    for s in range(1, taps):
+        for q in range(width_out):
+            w = get(starts, inner + q) + s
+            put(y, row + q, get(y, row + q) + get(columns, w if w < get(stops, inner + q) else zero))
+
+
+@inline
+def _sum_windows(columns, y, row, width_out, taps, stride):
     """y[q] = sum over s of columns[q * stride + s]."""
     for q in range(width_out):
         put(y, row + q, get(columns, q * stride))
@@ -115,33 +144,39 @@ def _gather_windows(columns, y, row, width_out, taps, stride):
 
 @inline
 def _spread_windows(columns, phases, y, row, margin, width_out, taps, stride, before):
-    """y[w] = sum over the windows that cover w: those as far back, for every stride-th w."""
+    """y[w] = sum over the windows that cover w; those of every second w are equally far back at stride 2."""
     if stride == 1:
         _sum_phase(columns, margin + before, taps, y, row, width_out)
         return
-    half = phases.size // 2
-    for start in range(min(stride, width_out)):
-        remainder, newest = (start + before) % stride, margin + (start + before) // stride
-        windows, count = -((remainder - taps) // stride), -((start - width_out) // stride)
-        if stride == 2:
-            _sum_phase(columns, newest, windows, phases, start * half, count)
-        else:
-            _sum_phase(columns, newest, windows, phases, 0, count)
-            for i in range(count):
-                put(y, row + start + i * stride, get(phases, i))
-    if stride == 2:  # both phases at once fill whole vectors
-        for i in range(width_out // 2):
-            put(y, row + 2 * i, get(phases, i))
-            put(y, row + 2 * i + 1, get(phases, half + i))
-        if width_out % 2 == 1:
-            put(y, row + width_out - 1, get(phases, width_out // 2))
+    half, count = phases.size // 2, -(-width_out // (2 * _WHOLE_VECTORS)) * _WHOLE_VECTORS
+    for start in range(2):
+        newest, windows = margin + (start + before) // 2, (taps + 1 - (start + before) % 2) // 2
+        _sum_phase(columns, newest, windows, phases, start * half, count)
+    for i in range(width_out // 2):  # both phases at once fill whole vectors
+        put(y, row + 2 * i, get(phases, i))
+        put(y, row + 2 * i + 1, get(phases, half + i))
+    if width_out % 2 == 1:
+        put(y, row + width_out - 1, get(phases, width_out // 2))
 
 
 @inline
 def _sum_phase(columns, newest, windows, target, at, count):
     """target[at + i] = sum over m of columns[newest + i - m], m below `windows`."""
+    if windows == 0:
+        for i in range(count):
+            put(target, at + i, 0)
+        return
     for i in range(count):
-        put(target, at + i, get(columns, newest + i) if windows > 0 else 0)
+        put(target, at + i, get(columns, newest + i))
     for m in range(1, windows):
         for i in range(count):
             put(target, at + i, get(target, at + i) + get(columns, newest + i - m))
+
+
+def mode_of(geometry, forward):
+    """How sum_bins is to sum the columns of one lane."""
+    if geometry[TAPS] > max(geometry[OUTPUT + 2], _MOST_TAPS):
+        return BY_BIN
+    if geometry[EVEN] == 0:
+        return BY_TAP
+    return WINDOWS if forward else SPREAD
