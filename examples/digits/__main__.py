@@ -26,7 +26,7 @@ def main(arguments=None):
     Returns:
         The exit status: 0 if the goal was reached, 1 if not, 2 if something is not installed.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         from examples.digits import report
 
@@ -77,20 +77,24 @@ def main(arguments=None):
     return 0
 
 
-def _parser():
-    parser = argparse.ArgumentParser(prog="python -m examples.digits", description=__doc__.partition(": ")[2])
-    parser.add_argument("--epochs", type=_positive, metavar="N", help="how often every scan is seen")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads; the weights do not depend on it")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all chance in the training (0)")
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where to (build/demo)")
-    parser.add_argument("--no-torch", dest="torch", action="store_false", help="leave out the comparison of speed")
-    return parser
+def parser():
+    """The argument parser of the command."""
+    root = argparse.ArgumentParser(prog="python -m examples.digits", description=__doc__.partition(": ")[2])
+    root.add_argument("--epochs", type=_at_least(1), metavar="N", help="how often every scan is seen")
+    root.add_argument("--threads", type=_at_least(1), metavar="N", help="threads; the weights do not depend on it")
+    root.add_argument("--seed", type=_at_least(0), default=0, metavar="S", help="of all chance in the training (0)")
+    root.add_argument("--out", type=Path, default=Path("build/demo"), metavar="DIR", help="where to (build/demo)")
+    root.add_argument("--no-torch", dest="torch", action="store_false", help="leave out the comparison of speed")
+    return root
 
 
-def _positive(word):
-    number = int(word)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{word} is not a positive number")
+def _at_least(least):
+    def number(word):
+        value = int(word)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is below {least}")
+        return value
+
     return number
 
 

@@ -5,6 +5,7 @@ Importing it imports Numba but compiles nothing. fork, spawn and threads: see th
 
 from fastconv.cpu.conv import conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cpu.matmul import matmul
+from fastconv.cpu.norm import batch_norm_forward, batch_norm_grad, batch_norm_statistics
 from fastconv.cpu.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -22,6 +23,9 @@ __all__ = [
     "adaptive_max_pool_forward",
     "avg_pool_forward",
     "avg_pool_input_grad",
+    "batch_norm_forward",
+    "batch_norm_grad",
+    "batch_norm_statistics",
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",

@@ -17,8 +17,6 @@ from fastconv.errors import ShapeError
 
 # Rough speeds of one thread, elements in a nanosecond: they only decide whether a call is worth a second thread.
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
-# A plane of one bin is averaged as one row, which fills vectors better, unless the row would leave the cache.
-_LONGEST_ROW = 1 << 14
 # A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks of channels for threads.
 _CHANNELS, _BLOCKS = 32, 8
 
@@ -31,7 +29,7 @@ def max_pool_forward(x, window):
 def adaptive_max_pool_forward(x, output_size):
     """y [N, C, *output_size] and indices; see fastconv.backend."""
     output = tuple(output_size)
-    return _max_pool(x, output, pool_bins.adaptive(x.shape[2:], output))
+    return _max_pool(x, output, pool_bins.adaptive(*_laid_out(x, x.shape[2:], output)))
 
 
 def avg_pool_forward(x, window, count_include_pad, divisor_override):
@@ -132,9 +130,9 @@ def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):
 
 
 def _laid_out(x, size, output):
-    """(size, output), as one row where there is a single cell."""
-    if math.prod(output) == 1 and math.prod(size) <= _LONGEST_ROW and not is_channels_last(x):
-        return (math.prod(size),), (1,)
+    """(size, output), the plane laid out anew where one cell is all of it: positions stay what they are."""
+    if math.prod(output) == 1 and not is_channels_last(x):
+        return pool_bins.as_rows(size), (1, 1)
     return tuple(size), tuple(output)
 
 

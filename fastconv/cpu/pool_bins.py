@@ -5,6 +5,7 @@ are evenly spaced, kernels walk whole rows of them at once; elsewhere they go bi
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ import numpy as np
 SIZE, OUTPUT, STEP = 0, 3, 6
 TAPS, STRIDE, BEFORE, EVEN = 9, 10, 11, 12
 
-# Rows of fewer bins than this go bin by bin: vectors would stay empty.
+# Rows of fewer bins than this, or than a bin has columns, go bin by bin: vectors over bins would stay empty.
 _FEWEST_IN_A_ROW = 4
+# A plane that is one bin may as well have rows of up to this length.
+_LONGEST_ROW = 256
 
 
 class Bins(NamedTuple):
@@ -40,7 +43,7 @@ def windowed(window):
         starts.append(first + np.maximum(-(first // dilation), 0) * dilation)  # the first tap that lies inside
         stops.append(np.minimum(end, size))
     (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
-    inner = (taps, stride, before, window.output[2] >= _FEWEST_IN_A_ROW)
+    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW))
     return _bins(window.size, window.output, window.dilation, inner, starts, stops)
 
 
@@ -50,8 +53,8 @@ def adaptive(size, output):
     size, output = _three(size), _three(output)
     starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
-    even = output[2] >= _FEWEST_IN_A_ROW and size[2] % output[2] == 0
-    taps = size[2] // output[2] if even else np.max(stops[2] - starts[2], initial=0)
+    taps = np.max(stops[2] - starts[2], initial=0)
+    even = output[2] >= max(taps, _FEWEST_IN_A_ROW) and size[2] % output[2] == 0
     return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even), starts, stops)
 
 
@@ -111,6 +114,14 @@ def _spans(window):
 def _bins(size, output, step, inner, starts, stops):
     geometry = np.array([*size, *output, *step, *inner], np.int64)
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
+
+
+@functools.lru_cache(maxsize=1024)
+def as_rows(size):
+    """A plane of this size, for one bin that is all of it, in rows that are neither short nor long if it can be."""
+    positions = math.prod(size)
+    width = max(w for w in range(1, min(positions, _LONGEST_ROW) + 1) if positions % w == 0)
+    return (positions // width, width) if width >= min(size[-1], _LONGEST_ROW // 8) else size
 
 
 def _three(size):

@@ -16,8 +16,8 @@ from fastconv.cpu.pool_bins import BEFORE, EVEN, OUTPUT, SIZE, STRIDE, TAPS
 # evenly spaced windows, or back from windows that are 1 or 2 columns apart.
 BY_BIN, BY_TAP, WINDOWS, SPREAD = 0, 1, 2, 3
 
-# Bins of more columns than this, and than there are bins in a row, are vectors themselves.
-_MOST_TAPS = 4
+# Bins of more columns than this are vectors themselves.
+_MOST_TAPS = 8
 # A spread is summed in multiples of this: what is left over after whole vectors would take longer than they do.
 _WHOLE_VECTORS = 32
 
@@ -42,6 +42,10 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
         o, p = task // height_out % depth_out, task % height_out
         plane = task // (height_out * depth_out) * depth
         row = task * width_out * lanes
+        if task > first and p > 0 and divisors.size == 0 and _same_bin(starts, stops, depth_out + p):
+            for i in range(row, row + width_out * lanes):
+                put(y, i, get(y, i - width_out * lanes))
+            continue
         rows = 0
         for d in range(starts[o], stops[o]):
             for h in range(starts[depth_out + p], stops[depth_out + p]):
@@ -76,6 +80,12 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
                 _sum_bin(columns, y, row + q * lanes, starts[inner + q], stops[inner + q], lanes)
         if divisors.size > 0:
             _divide_row(y, row, width_out, lanes, share, divisors, inner)
+
+
+@inline
+def _same_bin(starts, stops, p):
+    """Whether bin p of an axis covers what bin p - 1 covers."""
+    return starts[p] == starts[p - 1] and stops[p] == stops[p - 1]
 
 
 @inline
@@ -175,8 +185,6 @@ def _sum_phase(columns, newest, windows, target, at, count):
 
 def mode_of(geometry, forward):
     """How sum_bins is to sum the columns of one lane."""
-    if geometry[TAPS] > max(geometry[OUTPUT + 2], _MOST_TAPS):
-        return BY_BIN
-    if geometry[EVEN] == 0:
-        return BY_TAP
-    return WINDOWS if forward else SPREAD
+    if geometry[EVEN] == 1:
+        return WINDOWS if forward else SPREAD
+    return BY_TAP if geometry[TAPS] <= _MOST_TAPS else BY_BIN
