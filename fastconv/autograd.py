@@ -126,9 +126,10 @@ class Tensor:
             GraphError: Nothing was recorded, a part of the graph was freed by an earlier pass, or an
                 array that a rule needs was changed in place.
         """
+        taken = {id(_memory(raw(gradient)))}
         for leaf, dleaf in _propagate((self,), (gradient,), "backward", retain_graph, create_graph):
             with _recording(create_graph):
-                leaf.grad = dleaf if leaf.grad is None else leaf.grad + dleaf
+                leaf.grad = _unshared(dleaf, taken) if leaf.grad is None else leaf.grad + dleaf
 
     def __len__(self):
         if self.data.ndim == 0:
@@ -191,21 +192,15 @@ class _Node:
         """(edge, gradient) for every edge that is in `useful` (None: all are)."""
         if self.rule is None:
             raise GraphError(
-                self.name,
-                "graph",
-                "a part that an earlier backward pass freed",
-                "a graph that is still whole",
+                self.name, "graph", "a part that an earlier backward pass freed", "a graph that is still whole",
                 "pass retain_graph=True to the earlier pass",
-            )
+            )  # fmt: skip
         for saved in self.saves:
             if not saved.intact():
                 raise GraphError(
-                    self.name,
-                    "graph",
-                    f"an array {describe(saved.array)} changed in place since the forward pass",
-                    "the values that the gradient needs",
-                    "change a copy, or change it after backward()",
-                )
+                    self.name, "graph", f"an array {describe(saved.array)} changed in place since the forward pass",
+                    "the values that the gradient needs", "change a copy, or change it after backward()",
+                )  # fmt: skip
         thunks = self.rule(dy, None if self.output is None else _computed(self.output, self))
         for edge, thunk in zip(self.edges, thunks, strict=True):
             if edge is not None and (useful is None or id(edge) in useful):
@@ -276,7 +271,11 @@ def is_float(array):
 
 
 def is_grad_enabled():
-    """Whether operators are being recorded in this thread."""
+    """Whether operators are being recorded in this thread.
+
+    Returns:
+        True unless inside no_grad().
+    """
     return getattr(_state, "enabled", True)
 
 
@@ -340,12 +339,9 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     results = tuple(found[id(_edge(v))] for v in inputs)
     if not allow_unused and any(r is None for r in results):
         raise GraphError(
-            "grad",
-            "inputs",
-            f"input {results.index(None)} that no output depends on",
-            "inputs that were used",
-            "pass allow_unused=True to get None for it",
-        )
+            "grad", "inputs", f"input {[r is None for r in results].index(True)} that no output depends on",
+            "inputs that were used", "pass allow_unused=True to get None for it",
+        )  # fmt: skip
     return results
 
 
@@ -357,21 +353,15 @@ def _seed(operator, output, gradient):
     """The gradient that a pass starts from, checked."""
     if not wants_grad(output):
         raise GraphError(
-            operator,
-            "output",
-            "a tensor that requires no gradient",
-            "the result of a recorded operator",
+            operator, "output", "a tensor that requires no gradient", "the result of a recorded operator",
             "set requires_grad=True on an input, outside no_grad()",
-        )
+        )  # fmt: skip
     if gradient is None:
         if output.data.size != 1:
             raise ShapeError(
-                operator,
-                "gradient",
-                f"None for a tensor {list(output.shape)}",
-                "a gradient of that shape",
+                operator, "gradient", f"None for a tensor {list(output.shape)}", "a gradient of that shape",
                 "or reduce the tensor to one element first",
-            )
+            )  # fmt: skip
         return Tensor(namespace_of(output.data).ones_like(output.data))
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.shape != output.shape:
@@ -406,6 +396,26 @@ def _propagate(outputs, seeds, operator, retain_graph, create_graph, wanted=None
             if not retain_graph:
                 edge.free()
     return results
+
+
+def _memory(array):
+    """The array that owns the memory of this one."""
+    while is_array(getattr(array, "base", None)):
+        array = array.base
+    return array
+
+
+def _unshared(gradient, taken):
+    """The gradient, or a copy of it if it does not have its memory for itself: whoever scales it writes in place.
+
+    A broadcast gradient repeats one element, a sum gives the same one to both sides; `taken` holds the
+    ids of the arrays whose memory is a gradient already.
+    """
+    memory = _memory(gradient.data)
+    if memory.size != gradient.data.size or id(memory) in taken or not getattr(memory.flags, "writeable", True):
+        return gradient.clone()
+    taken.add(id(memory))
+    return gradient
 
 
 def _add(pending, edge, gradient):

@@ -18,3 +18,13 @@ def storages(array):
     yield "read_only", frozen
     if array.dtype.name != "bfloat16":  # ml_dtypes knows the native byte order only
         yield "byte_swapped", array.astype(array.dtype.newbyteorder())
+
+
+def assert_same(actual, expected, storage, what=""):
+    """Equal bits for any storage; a few units in the last place where another memory format sums in another order."""
+    if storage != "channels_last":
+        numpy.testing.assert_array_equal(actual, expected, err_msg=f"{what} {storage}")
+        return
+    wide, largest = expected.astype("float64"), float(numpy.abs(expected.astype("float64")).max(initial=1.0))
+    eps = 2.0**-7 if expected.dtype.name == "bfloat16" else float(numpy.finfo(expected.dtype).eps)
+    numpy.testing.assert_allclose(actual.astype("float64"), wide, rtol=0, atol=4 * eps * largest, err_msg=what)

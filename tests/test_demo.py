@@ -237,7 +237,7 @@ def test_the_report_says_why_there_is_no_comparison(digits):
     alone = speed.Speed(Timing((0.004, 0.005), ()), 1, None, "is not installed here", 1.5)
     text = report.render(made_up_run(digits, speed=alone))
     assert "PyTorch is not installed here, so there is nothing to compare with." in text
-    assert "Disturbed: other processes took 1.5 cores meanwhile." in text
+    assert "Disturbed: other processes took 1.5 cores meanwhile, so these times do not count." in text
     assert "1 thread." in text
 
 

@@ -38,9 +38,9 @@ MAY_IMPORT = {
     "optim": OPERATORS - {"functional"},
     "models": OPERATORS | {"nn"},
     "config": "*",
+    "cases": "*",
     "check": "*",
     "cli": "*",
-    "demo": "*",
     "__main__": "*",
     "__init__": "*",
 }
@@ -215,14 +215,15 @@ def test_public_names_are_documented():
             lacking.append(f"{name}: no docstring")
             continue
         takes = parameters(value)
-        if takes and "Args:" not in text:
+        inherits = inspect.isclass(value) and "__init__" not in vars(value)  # its base says what it takes
+        if takes and not inherits and "Args:" not in text:
             lacking.append(f"{name}: no Args")
         if inspect.isfunction(value):
             if "Returns:" not in text and returns_something(value):
                 lacking.append(f"{name}: no Returns")
             if array_names & set(takes) and "Raises:" not in text:
                 lacking.append(f"{name}: no Raises")
-    assert lacking == []
+    assert not lacking, "; ".join(lacking)
 
 
 def returns_something(function):

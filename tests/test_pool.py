@@ -12,7 +12,7 @@ from fastconv import reference
 from fastconv.errors import DTypeError, GraphError, ShapeError
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
-from tests.storage import storages
+from tests.storage import assert_same, storages
 
 torch = pytest.importorskip("torch", reason="PyTorch is the specification of these functions")
 
@@ -225,8 +225,8 @@ def test_storage_changes_no_result_and_no_argument(dtype):
             if stored_dy.dtype.isnative:  # an incoming gradient has the dtype of the result
                 dy = stored_dy
             y, dx, _ = forward_and_gradient(call, stored, dy)
-            np.testing.assert_array_equal(y, want, err_msg=f"{name} {storage}")
-            np.testing.assert_array_equal(dx, dwant, err_msg=f"{name} {storage}")
+            assert_same(y, want, storage, name)
+            assert_same(dx, dwant, storage, name)
             assert y.dtype == want.dtype and y.dtype.isnative
             assert stored.tobytes() == before
 

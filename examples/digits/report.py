@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy
 
+from bench.report import BUSY_CORES
 from examples.digits import figures
 from examples.digits.speed import Speed
 from examples.digits.training import Settings
 
 GOAL = 0.985  # what a healthy installation reaches with any seed
-BUSY_CORES = 0.1  # taken by other processes, beyond which a timing is said to be disturbed
 
 _SHOWN = 24  # scans, two rows of them
 _THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -135,7 +135,7 @@ def _numbers(run):
     rows = [
         (
             "To expect of further scans",
-            f"{percent(low, 1)} to {percent(high, 1)}",
+            f"{percent(low)} to {percent(high)}",
             f"95{_THIN}% interval of the accuracy",
         ),
         ("Scans misread", f"{run.misread} of {count}", "shown below" if run.misread else "none"),
@@ -148,7 +148,13 @@ def _numbers(run):
 
 def _beside(speed):
     ratio = speed.timing.ratio()
-    return f"PyTorch takes {ratio[0]:.2f} times as long" if ratio else f"PyTorch {speed.why_no_peer}"
+    words = f"PyTorch takes {ratio[0]:.2f} times as long" if ratio else f"PyTorch {speed.why_no_peer}"
+    return f"{words}; disturbed" if disturbed(speed) else words
+
+
+def disturbed(speed):
+    """Whether other processes took so much that the times do not count."""
+    return (speed.others or 0) > BUSY_CORES
 
 
 def _curves(run):
@@ -213,8 +219,10 @@ def _speed(run):
         )
     else:
         notes.append(f"PyTorch {run.speed.why_no_peer}, so there is nothing to compare with.")
-    if (run.speed.others or 0) > BUSY_CORES:
-        notes.append(f"Disturbed: other processes took {run.speed.others:.1f} cores meanwhile.")
+    if disturbed(run.speed):
+        notes.append(
+            f"Disturbed: other processes took {run.speed.others:.1f} cores meanwhile, so these times do not count."
+        )
     return f"""<section>
 <h2>How fast it trains</h2>
 <table class="speed">

@@ -37,6 +37,11 @@ def inline(function):
     return numba.njit(function, inline="always", fastmath=FASTMATH, error_model="numpy")
 
 
+def exact(function):
+    """As kernel, for helpers of kernels in which rounding errors matter: operations stay as they are written."""
+    return numba.njit(function, fastmath=False, error_model="numpy")  # left unset, it would be that of the caller
+
+
 def _compile(function, **options):
     options.update(fastmath=FASTMATH, error_model="numpy")  # numpy: a division by zero is inf, not an exception
     if os.environ.get("FASTCONV_NUMBA_CACHE", "1") == "0":

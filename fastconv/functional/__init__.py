@@ -24,10 +24,14 @@ from fastconv.functional.activation import (
     threshold,
 )
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from fastconv.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
+from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d
 from fastconv.functional.elementwise import (
     abs,
     add,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
     cast,
     clamp,
     cos,
@@ -37,6 +41,8 @@ from fastconv.functional.elementwise import (
     expm1,
     ge,
     gt,
+    isfinite,
+    isinf,
     isnan,
     le,
     log,
@@ -59,6 +65,7 @@ from fastconv.functional.elementwise import (
     tanh,
     where,
 )
+from fastconv.functional.indexing import cat, chunk, getitem, split, stack
 from fastconv.functional.linear import linear, matmul
 from fastconv.functional.loss import (
     binary_cross_entropy,
@@ -87,22 +94,31 @@ from fastconv.functional.pool import (
     max_pool2d,
     max_pool3d,
 )
-from fastconv.functional.reduction import amax, amin, argmax, argmin, logsumexp, max, mean, min, std, sum, var
+from fastconv.functional.reduction import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    logsumexp,
+    max,
+    mean,
+    min,
+    std,
+    sum,
+    var,
+)
 from fastconv.functional.shape import (
     broadcast_to,
-    cat,
-    chunk,
     clone,
     contiguous,
     flatten,
     flip,
-    getitem,
     movedim,
     permute,
     reshape,
-    split,
     squeeze,
-    stack,
     transpose,
     unflatten,
     unsqueeze,
@@ -121,8 +137,11 @@ __all__ = [
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
     "add",
+    "all",
+    "alpha_dropout",
     "amax",
     "amin",
+    "any",
     "argmax",
     "argmin",
     "avg_pool1d",
@@ -131,6 +150,10 @@ __all__ = [
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
     "broadcast_to",
     "cast",
     "cat",
@@ -167,6 +190,8 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "isfinite",
+    "isinf",
     "isnan",
     "l1_loss",
     "le",

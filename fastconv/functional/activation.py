@@ -1,251 +1,299 @@
 """Activation functions, as in torch.nn.functional.
 
-Most are compositions of elementwise functions; ReLU, on which every network spends its time, is one pass forward
-and one pass back, and its rule reads only the result. `inplace` is accepted because models say it everywhere, and
-changes nothing: arrays are values here, and no argument is ever written.
+A rule reads the result rather than the input where it can, so that the input is let go of. `inplace` is accepted
+because models written for PyTorch say it everywhere, and changes nothing: arrays are values here, and no operator
+writes to its input.
 """
 
 import math
 
-import numpy
-
-from fastconv.arrays import HALVES, describe, namespace_of
-from fastconv.autograd import Tensor, is_float, raw, record
+from fastconv.arrays import accumulator, describe, namespace_of
+from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import (
-    _quiet, _unary, add, cast, check_real, clamp, div, exp, expm1, log1p, mul, neg, sigmoid, sub, tanh, where,
-)  # fmt: skip
-from fastconv.functional.reduction import axes_of, sum
-from fastconv.functional.special import erf
+from fastconv.functional.elementwise import cast, clamp, exp, masked, sigmoid, tanh, unary
+from fastconv.functional.operands import array, as_axis, floats, is_number, number, quiet, wrapped
+from fastconv.functional.reduction import summed
+from fastconv.functional.special import erf, erf_values
 
-_DOC = """{summary}, as torch.nn.functional.{name}.
+_DOC = """{what}, as torch.nn.functional.{name}.
 
     Args:
-        input: Tensor or array of floats, any shape.{parameters}
+        input: Tensor or array of any shape; integers are taken as float32.{args}
 
     Returns:
         The shape and dtype of input; a Tensor for a Tensor.
 
     Raises:
-        DTypeError: input is no array of a floating dtype.
-
-    Source: {source}.
+        ShapeError: An argument is out of range.
+        DTypeError: input is no array, or another argument of a wrong type.
     """
-_INPLACE = "\n        inplace: Accepted and without effect: results are always new arrays."
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+_INPLACE = "\n        inplace: Accepted and without effect; input is never written to."
 
 
-def _documented(summary, source, parameters=""):
+def _documented(what, args=""):
     def decorate(function):
-        function.__doc__ = _DOC.format(name=function.__name__, summary=summary, source=source, parameters=parameters)
+        function.__doc__ = _DOC.format(what=what, name=function.__name__, args=args)
         return function
 
     return decorate
 
 
-def _check(operator, input):
-    x = check_real(operator, "input", input)
-    if not is_float(x):
-        raise DTypeError(operator, "input", x.dtype.name, "a floating dtype", "convert it first")
-    return x
+def _number(name, argument, value):
+    if not is_number(value):
+        raise DTypeError(name, argument, describe(value), "a number")
+    return number(value)
 
 
-@_documented("max(0, x); NaN stays", "Nair & Hinton, ICML 2010", _INPLACE)
+@_documented("max(x, 0), NaN for NaN", _INPLACE)
 def relu(input, inplace=False):
-    x = _check("relu", input)
-    y = namespace_of(x).maximum(x, x.dtype.type(0))
+    x = array("relu", "input", input)
+    xp = namespace_of(x)
+    y = xp.asarray(xp.maximum(x, x.dtype.type(0)))
+    if x.dtype.kind in "biu":
+        return wrapped(y, input)
+    return record("relu", y, (input,), lambda dy, y: (lambda: masked(dy, ~(raw(y) <= 0)),), saves_output=True)
+
+
+@_documented("min(max(x, 0), 6)", _INPLACE)
+def relu6(input, inplace=False):
+    return _limited("relu6", input, 0.0, 6.0)
+
+
+@_documented("min(max(x, min_val), max_val)", "\n        min_val, max_val: The limits." + _INPLACE)
+def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
+    low, high = _number("hardtanh", "min_val", min_val), _number("hardtanh", "max_val", max_val)
+    if low > high:
+        raise ShapeError("hardtanh", "min_val", low, f"at most max_val, {high}")
+    return _limited("hardtanh", input, low, high)
+
+
+def _limited(name, input, low, high):
+    x = floats(name, "input", input)
+    # Limits of the dtype, so that a result that is a limit is found to be one again.
+    low, high = (x.dtype.type(limit) for limit in (low, high))
+    xp = namespace_of(x)
+    y = xp.asarray(xp.minimum(xp.maximum(x, low), high))
 
     def rule(dy, y):
-        return (lambda: mul(dy, Tensor((raw(y) > 0).astype(dy.dtype))),)
+        return (lambda: masked(dy, ~((raw(y) <= low) | (raw(y) >= high))),)
 
-    return record("relu", y, (input,), rule, saves_output=True)
-
-
-@_documented("min(max(0, x), 6)", "Howard et al., arXiv:1704.04861", _INPLACE)
-def relu6(input, inplace=False):
-    return hardtanh(input, 0.0, 6.0)
+    return record(name, y, (input,), rule, saves_output=True)
 
 
 @_documented(
-    "x limited to [min_val, max_val]", "Collobert, 2004",
-    "\n        min_val, max_val: The limits." + _INPLACE,
-)  # fmt: skip
-def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
-    x = _check("hardtanh", input)
-    if min_val > max_val:
-        raise ShapeError("hardtanh", "min_val", min_val, f"at most max_val, {max_val}")
-    y = namespace_of(x).clip(x, min_val, max_val)
-
-    def rule(dy, _):
-        x = raw(input)
-        return (lambda: mul(dy, Tensor(((x > min_val) & (x < max_val)).astype(dy.dtype))),)
-
-    return record("hardtanh", y, (input,), rule, saves=(input,))
+    "x where x > threshold, otherwise value; NaN for NaN",
+    "\n        threshold: What x is compared with.\n        value: What takes its place." + _INPLACE,
+)
+def threshold(input, threshold, value, inplace=False):
+    limit, value = _number("threshold", "threshold", threshold), _number("threshold", "value", value)
+    x = floats("threshold", "input", input)
+    xp = namespace_of(x)
+    y = xp.asarray(xp.where(x <= limit, x.dtype.type(value), x))
+    return record("threshold", y, (input,), lambda dy, _: (lambda: masked(dy, ~(raw(input) <= limit)),), (input,))
 
 
-@_documented(
-    "x where x > 0, negative_slope * x elsewhere", "Maas et al., ICML 2013",
-    "\n        negative_slope: Slope below 0." + _INPLACE,
-)  # fmt: skip
+@_documented("x where x > 0, otherwise negative_slope * x",
+             "\n        negative_slope: Slope on the left of 0." + _INPLACE)  # fmt: skip
 def leaky_relu(input, negative_slope=0.01, inplace=False):
-    x = _check("leaky_relu", input)
-    y = namespace_of(x).where(x > 0, x, x * negative_slope)
+    slope = _number("leaky_relu", "negative_slope", negative_slope)
 
-    def rule(dy, _):
-        return (lambda: where(raw(input) > 0, dy, mul(dy, negative_slope)),)
+    def compute(xp, x):
+        # Never a choice between two values, which would be several times slower.
+        return xp.maximum(x, 0) + slope * xp.minimum(x, 0)
 
-    return record("leaky_relu", y, (input,), rule, saves=(input,))
+    def gradient(dy, x):
+        right = raw(x) > 0
+        return masked(dy, right) + masked(dy * slope, ~right)
 
-
-def _exponential_unit(input, positive, negative, scale):
-    """positive * x above 0, negative * (exp(x * scale) - 1) elsewhere; the exponent is clamped so that neither side overflows."""
-    above = raw(input) > 0
-    below = mul(expm1(mul(where(above, 0.0, input), scale)), negative)
-    return where(above, mul(input, positive) if positive != 1 else input, below)
+    return unary("leaky_relu", input, compute, gradient, "input")
 
 
-@_documented(
-    "x where x > 0, alpha * (exp(x) - 1) elsewhere", "Clevert et al., arXiv:1511.07289",
-    "\n        alpha: Minus the limit for small x." + _INPLACE,
-)  # fmt: skip
+def _exponential(name, input, alpha, scale, steepness):
+    """scale * x where x > 0, otherwise scale * alpha * (exp(steepness * x) - 1)."""
+
+    def compute(xp, x):
+        return scale * (xp.maximum(x, 0) + alpha * xp.expm1(steepness * xp.minimum(x, 0)))
+
+    def gradient(dy, x):
+        right = raw(x) > 0
+        left = masked(dy * (exp(clamp(x, max=0.0) * steepness) * (alpha * steepness)), ~right)
+        return (masked(dy, right) + left) * scale
+
+    return unary(name, input, compute, gradient, "input")
+
+
+@_documented("x where x > 0, otherwise alpha * (exp(x) - 1)",
+             "\n        alpha: What it tends to on the left, negated." + _INPLACE)  # fmt: skip
 def elu(input, alpha=1.0, inplace=False):
-    _check("elu", input)
-    return _exponential_unit(input, 1, alpha, 1)
+    return _exponential("elu", input, _number("elu", "alpha", alpha), 1.0, 1.0)
 
 
-@_documented("ELU, scaled so that means and variances keep", "Klambauer et al., arXiv:1706.02515", _INPLACE)
+@_documented("ELU with the constants that keep mean 0 and variance 1, of arXiv:1706.02515", _INPLACE)
 def selu(input, inplace=False):
-    _check("selu", input)
-    return _exponential_unit(input, _SELU_SCALE, _SELU_SCALE * _SELU_ALPHA, 1)
+    return _exponential("selu", input, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
 
 
-@_documented(
-    "x where x > 0, alpha * (exp(x / alpha) - 1) elsewhere", "Barron, arXiv:1704.07483",
-    "\n        alpha: Minus the limit for small x, not 0." + _INPLACE,
-)  # fmt: skip
+@_documented("max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))",
+             "\n        alpha: What it tends to on the left, negated; not 0." + _INPLACE)  # fmt: skip
 def celu(input, alpha=1.0, inplace=False):
-    _check("celu", input)
+    alpha = _number("celu", "alpha", alpha)
     if alpha == 0:
         raise ShapeError("celu", "alpha", alpha, "a number other than 0")
-    return _exponential_unit(input, 1, alpha, 1 / alpha)
+    return _exponential("celu", input, alpha, 1.0, 1 / alpha)
 
 
-@_documented("x * sigmoid(x)", "Elfwing et al., arXiv:1702.03118", _INPLACE)
+@_documented("x * sigmoid(x)", _INPLACE)
 def silu(input, inplace=False):
-    _check("silu", input)
-    return mul(input, sigmoid(input))
+    def gradient(dy, x):
+        s = sigmoid(x)
+        return dy * (s * (1 + x * (1 - s)))
+
+    return unary("silu", input, lambda xp, x: x / (1 + xp.exp(-x)), gradient, "input")
 
 
-@_documented("x * tanh(softplus(x))", "Misra, arXiv:1908.08681", _INPLACE)
-def mish(input, inplace=False):
-    _check("mish", input)
-    return mul(input, tanh(softplus(input)))
-
-
-@_documented(
-    "x * Phi(x), Phi the normal distribution function", "Hendrycks & Gimpel, arXiv:1606.08415",
-    '\n        approximate: "none", or "tanh" for the approximation of the paper.',
-)  # fmt: skip
+@_documented("x * Phi(x), Phi the distribution function of the standard normal",
+             '\n        approximate: "none", or "tanh" for Phi approximated by tanh, of arXiv:1606.08415.')  # fmt: skip
 def gelu(input, approximate="none"):
-    _check("gelu", input)
     if approximate == "none":
-        return mul(mul(input, 0.5), add(erf(mul(input, math.sqrt(0.5))), 1))
-    if approximate != "tanh":
-        raise ShapeError("gelu", "approximate", repr(approximate), '"none" or "tanh"')
-    inner = mul(add(input, mul(mul(mul(input, input), input), 0.044715)), math.sqrt(2 / math.pi))
-    return mul(mul(input, 0.5), add(tanh(inner), 1))
+        return unary("gelu", input, lambda xp, x: x * 0.5 * (1 + erf_values(xp, x * _ROOT_HALF)), _gelu_grad, "input")
+    if approximate == "tanh":
+        return unary("gelu", input, lambda xp, x: x * 0.5 * (1 + xp.tanh(_inner(x))), _gelu_tanh_grad, "input")
+    raise ShapeError("gelu", "approximate", repr(approximate), '"none" or "tanh"')
+
+
+_ROOT_HALF = math.sqrt(0.5)
+_ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+
+
+def _gelu_grad(dy, x):
+    density = exp(x * x * -0.5) * (_ROOT_HALF / math.sqrt(math.pi))
+    return dy * ((1 + erf(x * _ROOT_HALF)) * 0.5 + x * density)
+
+
+def _inner(x):
+    return _ROOT_TWO_OVER_PI * (x + _CUBIC * (x * x * x))
+
+
+def _gelu_tanh_grad(dy, x):
+    t = tanh(_inner(x))
+    slope = (1 + x * x * (3 * _CUBIC)) * _ROOT_TWO_OVER_PI
+    return dy * ((1 + t) * 0.5 + x * (1 - t * t) * slope * 0.5)
+
+
+def _log_one_plus_exp(xp, x):
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+@_documented("x * tanh(softplus(x))", _INPLACE)
+def mish(input, inplace=False):
+    def gradient(dy, x):
+        t = tanh(softplus(x))
+        return dy * (t + x * sigmoid(x) * (1 - t * t))
+
+    return unary("mish", input, lambda xp, x: x * xp.tanh(_log_one_plus_exp(xp, x)), gradient, "input")
 
 
 @_documented(
-    "log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold", "Dugas et al., NIPS 2000",
-    "\n        beta: Sharpness, not 0.\n        threshold: Where the function becomes x.",
-)  # fmt: skip
-def softplus(input, beta=1.0, threshold=20.0):
-    _check("softplus", input)
+    "log(1 + exp(beta * x)) / beta, and x where beta * x > threshold",
+    "\n        beta: Sharpness of the bend at 0, not 0.\n        threshold: Where it becomes the identity.",
+)
+def softplus(input, beta=1.0, threshold=20.0):  # fmt: skip
+    beta, limit = _number("softplus", "beta", beta), _number("softplus", "threshold", threshold)
     if beta == 0:
         raise ShapeError("softplus", "beta", beta, "a number other than 0")
-    straight = raw(input) * beta > threshold
-    # The curve is computed at 0 where it is not used, so that its exponential does not overflow there.
-    curve = div(log1p(exp(mul(where(straight, 0.0, input), beta))), beta)
-    return where(straight, input, curve)
+
+    def compute(xp, x):
+        return xp.where(x * beta > limit, x, _log_one_plus_exp(xp, x * beta) / beta)
+
+    def gradient(dy, x):
+        identity = raw(x) * beta > limit
+        return masked(dy, identity) + masked(dy * sigmoid(x * beta), ~identity)
+
+    return unary("softplus", input, compute, gradient, "input")
 
 
-@_documented("x / (1 + abs(x))", "Turian et al., IJCNN 2009")
+@_documented("x / (1 + abs(x))")
 def softsign(input):
-    from fastconv.functional.elementwise import abs
+    def gradient(dy, x):
+        steep = 1 + abs(x)
+        return dy / (steep * steep)
 
-    _check("softsign", input)
-    return div(input, add(abs(input), 1))
+    return unary("softsign", input, lambda xp, x: x / (1 + xp.abs(x)), gradient, "input")
 
 
-@_documented("min(max(0, x + 3), 6) / 6", "Howard et al., arXiv:1905.02244", _INPLACE)
+@_documented("min(max(x + 3, 0), 6) / 6", _INPLACE)
 def hardsigmoid(input, inplace=False):
-    _check("hardsigmoid", input)
-    return div(relu6(add(input, 3)), 6)
+    def gradient(dy, x):
+        return masked(dy / 6, (raw(x) > -3) & (raw(x) < 3))
+
+    return unary("hardsigmoid", input, lambda xp, x: xp.minimum(xp.maximum(x + 3, 0), 6) / 6, gradient, "input")
 
 
-@_documented("x * hardsigmoid(x)", "Howard et al., arXiv:1905.02244", _INPLACE)
+@_documented("x * min(max(x + 3, 0), 6) / 6", _INPLACE)
 def hardswish(input, inplace=False):
-    _check("hardswish", input)
-    return mul(input, hardsigmoid(input))
+    def gradient(dy, x):
+        left, right = raw(x) <= -3, raw(x) >= 3
+        return masked(dy, right) + masked(dy * (x / 3 + 0.5), ~(left | right))
+
+    return unary("hardswish", input, lambda xp, x: x * xp.minimum(xp.maximum(x + 3, 0), 6) / 6, gradient, "input")
 
 
-@_documented("log(sigmoid(x)) without overflow", "Bridle, 1990")
+@_documented("log(1 / (1 + exp(-x)))")
 def logsigmoid(input):
-    _check("logsigmoid", input)
-    return neg(softplus(neg(input)))
+    return unary("logsigmoid", input, lambda xp, x: -_log_one_plus_exp(xp, -x), lambda dy, x: dy * sigmoid(-x), "input")
 
 
-@_documented(
-    "x where x > threshold, value elsewhere", "McCulloch & Pitts, 1943",
-    "\n        threshold: The limit.\n        value: What stands at and below it." + _INPLACE,
-)  # fmt: skip
-def threshold(input, threshold, value, inplace=False):
-    x = _check("threshold", input)
-    return where(~(x <= threshold), input, value)
+_AXIS = """
+        dim: The axis; None is 0 for 0, 1 or 3 axes and otherwise 1.
+        dtype: Convert to this dtype first."""
 
 
-_SOFTMAX_PARAMETERS = "\n        dim: The axis that sums to one.\n        dtype: Convert to this dtype first, or None."
-
-
-def _softmax_axis(operator, input, dim):
-    x = _check(operator, input)
+def _along(name, input, dim, dtype):
+    """input as floats, their array in the dtype that sums are kept in, the axis and the dtype of the result."""
+    input = input if dtype is None else cast(input, dtype)
+    x = floats(name, "input", input)
     if dim is None:
-        raise DTypeError(operator, "dim", "None", "an axis")
-    return axes_of(operator, x.ndim, (dim,))
+        dim = 0 if x.ndim in (0, 1, 3) else 1
+    axis = as_axis(name, "dim", dim, x.ndim)
+    wide = x.astype(accumulator(x.dtype), copy=False)
+    return input, (wide if x.ndim else wide.reshape(1)), axis, x.dtype.newbyteorder("=")
 
 
-@_documented("exp(x) / sum(exp(x)) along an axis, without overflow", "Bridle, 1990", _SOFTMAX_PARAMETERS)
+def _shifted(xp, x, axis):
+    """x less its largest element along the axis, so that no exponential overflows."""
+    return x - x.max(axis=axis, keepdims=True, initial=-math.inf)
+
+
+@_documented("exp(x) over the sum of exp(x) along an axis", _AXIS)
 def softmax(input, dim=None, dtype=None):
-    input = input if dtype is None else cast(input, dtype)
-    axes = _softmax_axis("softmax", input, dim)
-    x = _wide(raw(input))
-    with numpy.errstate(invalid="ignore", under="ignore"):
-        e = namespace_of(x).exp(x - x.max(axis=axes, keepdims=True, initial=-math.inf))
-        y = (e / e.sum(axis=axes, keepdims=True)).astype(raw(input).dtype)
-
-    def rule(dy, y):
-        return (lambda: mul(y, sub(dy, sum(mul(dy, y), axes, keepdim=True))),)
-
-    return record("softmax", y, (input,), rule, saves_output=True)
-
-
-@_documented("log(softmax(x)) along an axis, without overflow", "Bridle, 1990", _SOFTMAX_PARAMETERS)
-def log_softmax(input, dim=None, dtype=None):
-    input = input if dtype is None else cast(input, dtype)
-    axes = _softmax_axis("log_softmax", input, dim)
-    x = _wide(raw(input))
+    input, x, axis, dtype = _along("softmax", input, dim, dtype)
     xp = namespace_of(x)
-    with numpy.errstate(invalid="ignore", under="ignore", divide="ignore"):
-        shifted = x - x.max(axis=axes, keepdims=True, initial=-math.inf)
-        y = (shifted - xp.log(xp.exp(shifted).sum(axis=axes, keepdims=True))).astype(raw(input).dtype)
+    with quiet():
+        e = xp.exp(_shifted(xp, x, axis))
+        e /= summed(e, (axis,), e.dtype, True)
+    y = e.astype(dtype, copy=False).reshape(raw(input).shape)
+    wide = x.dtype
 
-    def rule(dy, y):
-        return (lambda: sub(dy, mul(exp(y), sum(dy, axes, keepdim=True))),)
+    def input_grad(dy, y):
+        dy, y = cast(dy, wide), cast(y, wide)
+        return cast(y * (dy - (dy * y).sum(dim=axis, keepdim=True)), dtype)
 
-    return record("log_softmax", y, (input,), rule, saves_output=True)
+    return record("softmax", y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), saves_output=True)
 
 
-def _wide(x):
-    """Halves as float32, in which sums of exponentials are taken."""
-    return x.astype("float32") if x.dtype.name in HALVES else x
+@_documented("The logarithm of softmax, computed without overflow", _AXIS)
+def log_softmax(input, dim=None, dtype=None):
+    input, x, axis, dtype = _along("log_softmax", input, dim, dtype)
+    xp = namespace_of(x)
+    with quiet():
+        d = _shifted(xp, x, axis)
+        d -= xp.log(summed(xp.exp(d), (axis,), d.dtype, True))
+    y = d.astype(dtype, copy=False).reshape(raw(input).shape)
+    wide = x.dtype
+
+    def input_grad(dy, y):
+        dy, y = cast(dy, wide), cast(y, wide)
+        return cast(dy - exp(y) * dy.sum(dim=axis, keepdim=True), dtype)
+
+    return record("log_softmax", y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), saves_output=True)

@@ -1,80 +1,120 @@
 """Dropout: elements or whole channels set to zero at random, the rest scaled up.
 
-Source: Srivastava et al., Dropout, JMLR 15 (2014); channels: Tompson et al., arXiv:1411.4280.
+Source: Srivastava et al., Dropout, JMLR 15 (2014); channels: Tompson et al., arXiv:1411.4280;
+alpha_dropout: Klambauer et al., arXiv:1706.02515.
 """
+
+import math
 
 import numpy
 
 from fastconv.arrays import describe, namespace_of
-from fastconv.autograd import raw
+from fastconv.autograd import is_float, raw
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import check_real, mul
+from fastconv.functional.elementwise import add, mul
+from fastconv.functional.operands import array, is_number
 from fastconv.random import Generator, default_generator
 
-_DOC = """{summary}, as torch.nn.functional.{name}.
+_DOC = """{what}, as torch.nn.functional.{name}.
 
     Args:
         input: {input}.
         p: Probability of a zero.
-        training: False leaves the input as it is.
-        inplace: Accepted and without effect: results are always new arrays.
-        generator: A fastconv.Generator, or None for the library's own; one seed gives one mask on every backend.
+        training: False leaves input as it is.
+        inplace: Accepted and without effect; input is never written to.
+        generator: fastconv.Generator to draw from; None is the one that fastconv.manual_seed seeds. The values
+            are drawn on the host, so that a seed gives the same mask on every device.
 
     Returns:
-        The shape and dtype of input, what is kept divided by 1 - p; a Tensor for a Tensor.
+        The shape and dtype of input{scaled}; a Tensor for a Tensor.
 
     Raises:
         ShapeError: p is no probability, or input has another number of axes.
-        DTypeError: input is no array of floats.
+        DTypeError: input is no array of a floating dtype, or generator no Generator.
     """
 
 
-def _documented(summary, input):
+def _documented(what, input="Tensor or array of floats", scaled=", what is kept divided by 1 - p"):
     def decorate(function):
-        function.__doc__ = _DOC.format(name=function.__name__, summary=summary, input=input)
+        function.__doc__ = _DOC.format(name=function.__name__, what=what, input=input, scaled=scaled)
         return function
 
     return decorate
 
 
-@_documented("Elements set to zero at random", "Tensor or array of floats")
+@_documented("Elements set to zero at random")
 def dropout(input, p=0.5, training=True, inplace=False, generator=None):
-    return _drop("dropout", input, p, training, generator, raw(input))
+    x = _checked("dropout", input, p, generator)
+    return _dropped(input, p, generator, x.shape) if training and p else input
 
 
 @_documented("Channels set to zero at random", "[N, C, L] or [C, L]")
 def dropout1d(input, p=0.5, training=True, inplace=False, generator=None):
-    return _drop_channels("dropout1d", input, p, training, generator, 1)
+    return _channels("dropout1d", input, p, training, generator, {2: 1, 3: 2})
 
 
-@_documented("Channels set to zero at random", "[N, C, H, W] or [C, H, W]")
+@_documented("Channels set to zero at random", "[N, C, H, W] or [N, C, L]")
 def dropout2d(input, p=0.5, training=True, inplace=False, generator=None):
-    return _drop_channels("dropout2d", input, p, training, generator, 2)
+    # PyTorch takes three axes for a batch of sequences here, other than in dropout1d and dropout3d.
+    return _channels("dropout2d", input, p, training, generator, {3: 2, 4: 2})
 
 
 @_documented("Channels set to zero at random", "[N, C, D, H, W] or [C, D, H, W]")
 def dropout3d(input, p=0.5, training=True, inplace=False, generator=None):
-    return _drop_channels("dropout3d", input, p, training, generator, 3)
+    return _channels("dropout3d", input, p, training, generator, {4: 1, 5: 2})
 
 
-def _drop_channels(operator, input, p, training, generator, rank):
-    x = check_real(operator, "input", input)
-    if x.ndim not in (rank + 1, rank + 2):
-        raise ShapeError(operator, "input", f"{x.ndim} axes {list(x.shape)}", f"{rank + 1} or {rank + 2} axes")
-    lead = x.ndim - rank
-    return _drop(operator, input, p, training, generator, x[(slice(None),) * lead + (slice(0, 1),) * rank])
-
-
-def _drop(operator, input, p, training, generator, drawn):
-    """input times a mask of the shape of `drawn`."""
-    x = check_real(operator, "input", input)
-    if not 0 <= p <= 1:
-        raise ShapeError(operator, "p", p, "a probability in [0, 1]")
-    generator = default_generator if generator is None else generator
-    if not isinstance(generator, Generator):
-        raise DTypeError(operator, "generator", describe(generator), "a fastconv.Generator or None")
+@_documented(
+    "Elements set to what SELU tends to on the left, at random",
+    scaled=", scaled and shifted so that mean 0 and variance 1 stay what they are",
+)
+def alpha_dropout(input, p=0.5, training=False, inplace=False, generator=None):
+    x = _checked("alpha_dropout", input, p, generator)
     if not training or p == 0:
         return input
-    kept = generator.numpy.random(drawn.shape, dtype=numpy.float32) >= p
-    mask = kept.astype(x.dtype) * x.dtype.type(1 / (1 - p) if p < 1 else 0)
+    if p == 1:
+        return mul(input, 0.0)
+    low = -1.7580993408473766  # -scale * alpha of SELU
+    scale = 1 / math.sqrt((1 - p) * (1 + p * low * low))
+    kept = _drawn(p, generator, x.shape)
+    shift = numpy.where(kept, -scale * p * low, scale * low * (1 - p)).astype(x.dtype)
+    xp = namespace_of(x)
+    return add(mul(input, xp.asarray(kept.astype(x.dtype) * x.dtype.type(scale))), xp.asarray(shift))
+
+
+def _checked(name, input, p, generator):
+    """The plain array of input, everything checked."""
+    x = array(name, "input", input)
+    if not is_float(x):
+        raise DTypeError(name, "input", x.dtype.name, "a floating dtype")
+    if not is_number(p):
+        raise DTypeError(name, "p", describe(p), "a number")
+    if not 0 <= p <= 1:
+        raise ShapeError(name, "p", p, "a probability, 0 to 1")
+    if generator is not None and not isinstance(generator, Generator):
+        raise DTypeError(name, "generator", describe(generator), "a fastconv.Generator or None")
+    return x
+
+
+def _channels(name, input, p, training, generator, leading):
+    """Dropout of everything behind the leading axes, whose number depends on that of all axes."""
+    x = _checked(name, input, p, generator)
+    if x.ndim not in leading:
+        raise ShapeError(name, "input", f"{x.ndim} axes {list(x.shape)}", " or ".join(map(str, leading)) + " axes")
+    count = leading[x.ndim]
+    shape = x.shape[:count] + (1,) * (x.ndim - count)
+    return _dropped(input, p, generator, shape) if training and p else input
+
+
+def _dropped(input, p, generator, shape):
+    """input times a random mask of a shape that broadcasts with it."""
+    x = raw(input)
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    mask = _drawn(p, generator, shape).astype(x.dtype) * x.dtype.type(scale)
     return mul(input, namespace_of(x).asarray(mask))
+
+
+def _drawn(p, generator, shape):
+    """True with probability 1 - p, on the host."""
+    generator = default_generator if generator is None else generator
+    return generator.numpy.random(shape, dtype=numpy.float32) >= p

@@ -1,159 +1,55 @@
 """Elementwise functions with broadcasting, and their gradients.
 
-The functions themselves come from the array's own module, NumPy or CuPy. A rule computes the gradient in the
-shape of the result and sums it back over the axes that were broadcast. Dtypes mix as in PyTorch: Python numbers
-promote nothing, integers meet floats in the float's dtype, and integers alone become float32 where a function
-needs floats.
+The functions themselves come from the array's own module, NumPy or CuPy. A rule keeps those operands
+alone that a wanted gradient reads, computes in the shape of the result, and sums back over the axes
+that were broadcast. Dtypes mix as in PyTorch: see fastconv.functional.operands.
 """
 
-import numbers
-
-import numpy
+import math
 
 from fastconv import backend
-from fastconv.arrays import FLOATS, describe, is_array, namespace_of
-from fastconv.autograd import Tensor, is_float, raw, record
+from fastconv.arrays import accumulator, is_array, namespace_of
+from fastconv.autograd import is_float, raw, record, wants_grad
 from fastconv.errors import DTypeError, ShapeError
+from fastconv.functional.operands import (
+    array,
+    as_dtype,
+    check_broadcast,
+    common,
+    evaluate,
+    floats,
+    is_number,
+    number,
+    number_dtype,
+    quiet,
+    wrapped,
+)  # fmt: skip
 
-_UNARY_DOC = """{summary}, as torch.{name}.
+_UNARY_DOC = """{what}, as torch.{name}.
 
     Args:
-        input: Tensor or array of any shape; integers are taken as float32.
+        input: Tensor or array of any shape{integers}.
 
     Returns:
         The shape and dtype of input; a Tensor for a Tensor.
 
     Raises:
-        DTypeError: input is no real array.
+        DTypeError: input is no array, or of no dtype that this is defined for.
     """
 
-_BINARY_DOC = """{summary}, as torch.{name}.
+_BINARY_DOC = """{what}, as torch.{name}.
 
     Args:
-        input: Tensor, array or number.
-        other: Tensor, array or number whose shape broadcasts with that of input.
+        input, other: Tensors or arrays whose shapes broadcast; one of them may be a number.
 
     Returns:
-        The broadcast shape; a Tensor if either is one.
+        {result}, of the shape that both broadcast to; a Tensor if an argument is one.
 
     Raises:
         ShapeError: The shapes do not broadcast.
-        DTypeError: An argument is no real array or number.
-        DeviceError: The arrays live on different devices.
+        DTypeError: An argument is neither array nor number, or of no dtype that this is defined for.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-
-
-def check_real(operator, argument, value):
-    """The plain array of value.
-
-    Raises:
-        DTypeError: value is no array of a real dtype.
-    """
-    array = raw(value)
-    if not is_array(array):
-        raise DTypeError(operator, argument, describe(array), "a Tensor or array")
-    if array.dtype.kind not in "fiub" and array.dtype.name not in FLOATS:
-        raise DTypeError(operator, argument, array.dtype.name, "a real dtype")
-    return array
-
-
-def cast(input, dtype):
-    """input in another dtype, as torch.Tensor.to.
-
-    Args:
-        input: Tensor or array.
-        dtype: NumPy dtype or its name.
-
-    Returns:
-        The same shape; input itself where the dtype is the same already.
-
-    Raises:
-        DTypeError: input is no real array, or dtype no dtype.
-    """
-    x = check_real("cast", "input", input)
-    try:
-        dtype = numpy.dtype(dtype)
-    except TypeError:
-        raise DTypeError("cast", "dtype", describe(dtype), "a dtype") from None
-    if x.dtype == dtype:
-        return input
-    y = x.astype(dtype)
-    if not is_float(y):
-        return Tensor(y) if isinstance(input, Tensor) else y
-    return record("cast", y, (input,), lambda dy, _: (lambda: cast(dy, x.dtype),))
-
-
-def sum_to(gradient, shape, dtype):
-    """gradient summed over the axes along which `shape` was broadcast to it, in the given dtype."""
-    extra = gradient.ndim - len(shape)
-    axes = tuple(i for i in range(gradient.ndim) if i < extra or (shape[i - extra] == 1 and gradient.shape[i] != 1))
-    if axes:
-        gradient = gradient.sum(axis=axes).reshape(shape)
-    return cast(gradient, dtype)
-
-
-def _form(value):
-    """(shape, dtype) of a Tensor or array, for sum_to; a rule that holds no more than this keeps no memory."""
-    array = raw(value)
-    return (array.shape, array.dtype) if is_array(array) else ((), None)
-
-
-def _operands(name, *values):
-    """The arguments as arrays and Python numbers of dtypes that mix as in PyTorch, and their module."""
-    plain = [raw(v) for v in values]
-    for argument, value in zip(("input", "other"), plain, strict=True):
-        if not isinstance(value, numbers.Real) or is_array(value):
-            check_real(name, argument, value)
-    arrays = [v for v in plain if is_array(v)]
-    if not arrays:
-        raise DTypeError(name, "input", describe(values[0]), "a Tensor or array, beside at most one number")
-    xp = backend.namespace(*arrays)
-    try:
-        numpy.broadcast_shapes(*(a.shape for a in arrays))
-    except ValueError:
-        shapes = " and ".join(str(list(a.shape)) for a in arrays)
-        raise ShapeError(name, "input, other", shapes, "shapes that broadcast") from None
-    floats = [a.dtype for a in arrays if is_float(a)]
-    if floats:
-        target = numpy.result_type(*floats)
-    elif any(isinstance(v, float) for v in plain):
-        target = numpy.dtype("float32")
-    else:
-        return plain, xp
-    return [v.astype(target, copy=False) if is_array(v) and not is_float(v) else v for v in plain], xp
-
-
-def _binary(name, summary, compute, rule, saves):
-    """An operator of two arguments; `rule` gives the gradients before they are summed back."""
-
-    def function(input, other):
-        (a, b), xp = _operands(name, input, other)
-        y = xp.asarray(compute(xp, a, b))  # of 0-d arrays NumPy makes scalars
-        read = [v if wanted else None for v, wanted in zip((input, other), saves, strict=True)]
-        forms = _form(input), _form(other)
-
-        def gradients(dy, _):
-            da, db = rule(dy, *read)
-            return lambda: sum_to(da(), *forms[0]), lambda: sum_to(db(), *forms[1])
-
-        return record(name, y, (input, other), gradients, saves=[v for v in read if is_array(raw(v))])
-
-    return _named(function, name, _BINARY_DOC.format(name=name, summary=summary))
-
-
-def _unary(name, summary, compute, rule, reads):
-    """A function of one argument; `rule(dy, x, y)` is its gradient, and `reads` "x", "y" or ""."""
-
-    def function(input):
-        x = check_real(name, "input", input)
-        x = x if is_float(x) else x.astype("float32")
-        xp = namespace_of(x)
-        y = xp.asarray(compute(xp, x))
-        read = input if "x" in reads else None
-        saves = () if read is None else (read,)
-        return record(name, y, (input,), lambda dy, y: (lambda: rule(dy, read, y),), saves, saves_output="y" in reads)
-
-    return _named(function, name, _UNARY_DOC.format(name=name, summary=summary))
 
 
 def _named(function, name, doc):
@@ -162,225 +58,328 @@ def _named(function, name, doc):
     return function
 
 
-def _divide(xp, a, b):
-    if not any(is_array(v) and is_float(v) for v in (a, b)):
-        a, b = (v.astype("float32") if is_array(v) else v for v in (a, b))
-    with numpy.errstate(divide="ignore", invalid="ignore"):
-        return xp.true_divide(a, b)
+def computed(operator, xp, function, *operands):
+    """function(*operands) as an array and without warnings; a dtype that it is not defined for is refused."""
+    try:
+        with quiet():
+            return xp.asarray(function(*operands))
+    except TypeError:
+        got = " and ".join(dict.fromkeys(v.dtype.name for v in operands))
+        raise DTypeError(operator, "input", got, "a dtype that this is defined for") from None
 
 
-def _ties(dy, chosen, equal):
-    """Gradient of a maximum or minimum: whole where this side was chosen, half at ties, as in PyTorch."""
-    xp = namespace_of(dy.data)
-    return mul(dy, Tensor(xp.where(equal, 0.5, chosen).astype(dy.dtype)))
+def cast(input, dtype):
+    """input in another dtype, as torch.Tensor.to; the gradient goes back to the dtype of input.
+
+    Args:
+        input: Tensor or array.
+        dtype: A NumPy dtype or its name.
+
+    Returns:
+        The shape of input; input itself where it has the dtype; a Tensor for a Tensor.
+
+    Raises:
+        DTypeError: input is no array, or dtype names none that fastconv computes in.
+    """
+    x, dtype = array("cast", "input", input), as_dtype("cast", dtype)
+    if x.dtype == dtype:
+        return input
+    with quiet():
+        y = x.astype(dtype)
+    if not (is_float(x) and is_float(y)):
+        return wrapped(y, input)
+    before = x.dtype.newbyteorder("=")
+    return record("cast", y, (input,), lambda dy, _: (lambda: cast(dy, before),))
 
 
-def _quiet(function_name):
-    """A function of the array module that gives inf and NaN without a warning, as PyTorch does."""
+def unary(name, input, compute, gradient, reads):
+    """A function of one floating operand, computed in float32 for halves.
 
-    def compute(xp, *args):
-        with numpy.errstate(all="ignore"):
-            return getattr(xp, function_name)(*args)
+    Args:
+        name: Public name.
+        input: The operand; integers count as float32.
+        compute: compute(xp, x), plain arrays.
+        gradient: gradient(dy, v) of Tensors, by differentiable functions, v being what it reads.
+        reads: "input", "output" or None.
 
-    return compute
+    Returns:
+        The result, recorded.
+    """
+    x = floats(name, "input", input)
+    y = evaluate(compute, x)
+    dtype, wide = y.dtype, accumulator(y.dtype)
+    kept = input if reads == "input" else None
+
+    def rule(dy, y):
+        read = y if kept is None else kept
+        return (lambda: cast(gradient(cast(dy, wide), None if read is None else cast(read, wide)), dtype),)
+
+    return record(name, y, (input,), rule, () if kept is None else (kept,), reads == "output")
 
 
-add = _binary(
-    "add", "Sum", _quiet("add"), lambda dy, a, b: (lambda: dy, lambda: dy), (False, False)
+def _unary(name, what, compute, gradient, reads, integers=False):
+    """A public function of one operand; with integers, those keep their dtype."""
+
+    def function(input):
+        x = raw(input)
+        if integers and is_array(x) and x.dtype.kind in "biu":
+            if x.dtype.kind == "b":
+                raise DTypeError(name, "input", "bool", "numbers", "convert it first")
+            return wrapped(computed(name, namespace_of(x), lambda v: compute(namespace_of(v), v), x), input)
+        return unary(name, input, compute, gradient, reads)
+
+    words = "" if integers else "; integers are taken as float32"
+    return _named(function, name, _UNARY_DOC.format(name=name, what=what, integers=words))
+
+
+neg = _unary("neg", "The negative", lambda xp, x: xp.negative(x), lambda dy, _: -dy, None, integers=True)
+abs = _unary("abs", "The absolute value", lambda xp, x: xp.abs(x), lambda dy, x: dy * sign(x), "input", integers=True)
+square = _unary("square", "x * x", lambda xp, x: x * x, lambda dy, x: dy * (x * 2), "input", integers=True)
+exp = _unary("exp", "The exponential", lambda xp, x: xp.exp(x), lambda dy, y: dy * y, "output")
+expm1 = _unary("expm1", "exp(x) - 1, exact near 0", lambda xp, x: xp.expm1(x), lambda dy, y: dy * (y + 1), "output")
+log = _unary("log", "The natural logarithm", lambda xp, x: xp.log(x), lambda dy, x: dy / x, "input")
+log1p = _unary("log1p", "log(1 + x), exact near 0", lambda xp, x: xp.log1p(x), lambda dy, x: dy / (x + 1), "input")
+sqrt = _unary("sqrt", "The square root", lambda xp, x: xp.sqrt(x), lambda dy, y: dy / (y * 2), "output")
+rsqrt = _unary("rsqrt", "1 / sqrt(x)", lambda xp, x: 1 / xp.sqrt(x), lambda dy, y: dy * (y * y * y * -0.5), "output")
+reciprocal = _unary("reciprocal", "1 / x", lambda xp, x: 1 / x, lambda dy, y: -(dy * y * y), "output")
+sin = _unary("sin", "The sine", lambda xp, x: xp.sin(x), lambda dy, x: dy * cos(x), "input")
+cos = _unary("cos", "The cosine", lambda xp, x: xp.cos(x), lambda dy, x: -(dy * sin(x)), "input")
+tanh = _unary("tanh", "The hyperbolic tangent", lambda xp, x: xp.tanh(x), lambda dy, y: dy * (1 - y * y), "output")
+sigmoid = _unary(
+    "sigmoid", "1 / (1 + exp(-x))", lambda xp, x: 1 / (1 + xp.exp(-x)), lambda dy, y: dy * (y * (1 - y)), "output"
 )
-sub = _binary(
-    "sub", "Difference", _quiet("subtract"), lambda dy, a, b: (lambda: dy, lambda: neg(dy)), (False, False)
-)
+
+
+def _kept(value, wanted):
+    """An operand that a rule reads, or None where no gradient asks for it, so that its memory is let go of."""
+    return number(value) if is_number(value) else value if wanted else None
+
+
+def _like(value):
+    """Shape and dtype of an operand, all that sum_to needs of it."""
+    x = raw(value)
+    return (x.shape, x.dtype.newbyteorder("=")) if is_array(x) else None
+
+
+def sum_to(dy, form):
+    """dy summed over the axes that an operand of the form (shape, dtype) was broadcast along, in that dtype."""
+    shape, dtype = form
+    extra = dy.ndim - len(shape)
+    axes = tuple(i for i in range(dy.ndim) if i < extra or (shape[i - extra] == 1 and dy.shape[i] != 1))
+    return cast(dy.sum(axis=axes).reshape(shape) if axes else dy, dtype)
+
+
+def _binary(name, what, compute, gradients=None, reads=("", ""), quotient=False, bools=None):
+    """A public function of two operands.
+
+    Args:
+        name, what: Public name, and what it computes.
+        compute: compute(xp, x, w), plain arrays of one dtype.
+        gradients: Two functions (dy, x, w) -> gradient before it is summed back; None for no gradient.
+        reads: For each gradient the operands that it reads, "x", "w" or both.
+        quotient: Whether integers become float32.
+        bools: None if it is defined for bools, `all` or `any` if not for two or for one of them.
+    """
+
+    def function(input, other):
+        xp, x, w = common(name, {"input": input, "other": other})
+        if bools and bools(_is_bool(v) for v in (input, other)):
+            raise DTypeError(name, "input, other", "bool", "numbers", "convert it, or use logical operators")
+        if quotient and not is_float(x):
+            x, w = x.astype("float32"), w.astype("float32")
+        y = computed(name, xp, lambda x, w: compute(xp, x, w), x, w)
+        if gradients is None or not is_float(y):
+            return wrapped(y, input, other)
+        read = (reads[0] if wants_grad(input) else "") + (reads[1] if wants_grad(other) else "")
+        x, w = _kept(input, "x" in read), _kept(other, "w" in read)
+        forms, wide = (_like(input), _like(other)), accumulator(y.dtype)
+
+        def rule(dy, _):
+            operands = [cast(v, wide) if is_array(raw(v)) else v for v in (dy, x, w)] if read else (dy, x, w)
+            return tuple(
+                lambda form=form, gradient=gradient: sum_to(gradient(*operands), form)
+                for form, gradient in zip(forms, gradients, strict=True)
+            )
+
+        return record(name, y, (input, other), rule, [v for v in (x, w) if is_array(raw(v))])
+
+    result = "bool or integers" if gradients is None else "PyTorch's dtype of the two"
+    return _named(function, name, _BINARY_DOC.format(name=name, what=what, result=result))
+
+
+def _is_bool(value):
+    x = raw(value)
+    return x.dtype.kind == "b" if is_array(x) else isinstance(number(x), bool)
+
+
+def _chosen(dy, whole, tie):
+    """Gradient of a maximum or minimum: dy where this side was chosen, half of it at ties, as in PyTorch."""
+    return masked(dy, whole) + masked(dy * 0.5, tie)
+
+
+def _power(xp, x, w):
+    if x.dtype.kind in "iu" and bool((w < 0).any()):
+        raise DTypeError("pow", "other", "a negative power of integers", "floats")
+    # Numbers have fast ways of their own: 2 is a product, 0.5 a square root.
+    if w.ndim == 0 and w.dtype.kind == "f":
+        return x ** w.item()
+    return xp.power(x, w)
+
+
+def _power_base(dy, x, w):
+    if is_number(w):
+        return dy * (x ** (w - 1) * w) if w != 0 else dy * 0
+    return masked(dy * (x ** (w - 1) * w), raw(w) != 0)
+
+
+def _power_exponent(dy, x, w):
+    if not is_number(x):
+        return masked(dy * (x**w * log(x)), ~((raw(x) == 0) & (raw(w) >= 0)))
+    if x == 0:
+        return masked(dy * (x**w * -math.inf), raw(w) < 0)
+    return dy * (x**w * (math.log(x) if x > 0 else math.nan))
+
+
+add = _binary("add", "The sum", lambda xp, x, w: x + w, (lambda dy, x, w: dy, lambda dy, x, w: dy))
+sub = _binary("sub", "The difference", lambda xp, x, w: x - w, (lambda dy, x, w: dy, lambda dy, x, w: -dy), bools=any)
 mul = _binary(
-    "mul", "Product", _quiet("multiply"), lambda dy, a, b: (lambda: mul(dy, b), lambda: mul(dy, a)), (True, True)
+    "mul", "The product", lambda xp, x, w: x * w, (lambda dy, x, w: dy * w, lambda dy, x, w: dy * x), ("w", "x")
 )
 div = _binary(
-    "div", "Quotient; integers divide to float32", _divide,
-    lambda dy, a, b: (lambda: div(dy, b), lambda: neg(div(mul(dy, a), mul(b, b)))), (True, True),
+    "div", "The quotient, of integers in float32", lambda xp, x, w: x / w,
+    (lambda dy, x, w: dy / w, lambda dy, x, w: -dy * ((x / w) / w)), ("w", "xw"), quotient=True,
 )  # fmt: skip
+pow = _binary("pow", "The power", _power, (_power_base, _power_exponent), ("xw", "xw"), bools=all)
 maximum = _binary(
-    "maximum", "The larger of two, NaN if either is", _quiet("maximum"),
-    lambda dy, a, b: (lambda: _ties(dy, raw(a) > raw(b), raw(a) == raw(b)),
-                      lambda: _ties(dy, raw(b) > raw(a), raw(a) == raw(b))), (True, True),
+    "maximum", "The larger of two, NaN if one is", lambda xp, x, w: xp.maximum(x, w),
+    (lambda dy, x, w: _chosen(dy, ~(raw(x) <= raw(w)), raw(x) == raw(w)),
+     lambda dy, x, w: _chosen(dy, ~(raw(w) <= raw(x)), raw(x) == raw(w))), ("xw", "xw"),
 )  # fmt: skip
 minimum = _binary(
-    "minimum", "The smaller of two, NaN if either is", _quiet("minimum"),
-    lambda dy, a, b: (lambda: _ties(dy, raw(a) < raw(b), raw(a) == raw(b)),
-                      lambda: _ties(dy, raw(b) < raw(a), raw(a) == raw(b))), (True, True),
+    "minimum", "The smaller of two, NaN if one is", lambda xp, x, w: xp.minimum(x, w),
+    (lambda dy, x, w: _chosen(dy, ~(raw(x) >= raw(w)), raw(x) == raw(w)),
+     lambda dy, x, w: _chosen(dy, ~(raw(w) >= raw(x)), raw(x) == raw(w))), ("xw", "xw"),
 )  # fmt: skip
+eq = _binary("eq", "Whether equal", lambda xp, x, w: x == w)
+ne = _binary("ne", "Whether different", lambda xp, x, w: x != w)
+lt = _binary("lt", "Whether less", lambda xp, x, w: x < w)
+le = _binary("le", "Whether less or equal", lambda xp, x, w: x <= w)
+gt = _binary("gt", "Whether greater", lambda xp, x, w: x > w)
+ge = _binary("ge", "Whether greater or equal", lambda xp, x, w: x >= w)
+bitwise_and = _binary("bitwise_and", "The bits set in both; and, of bools", lambda xp, x, w: x & w)
+bitwise_or = _binary("bitwise_or", "The bits set in one or both; or, of bools", lambda xp, x, w: x | w)
+bitwise_xor = _binary("bitwise_xor", "The bits set in one alone; different, of bools", lambda xp, x, w: x ^ w)
 
 
-def _power_base(dy, a, b):
-    # At exponent 0 the factor b is 0, and 0 ** -1 must not make a NaN of it.
-    exponent = where(_equal_zero(b), 1.0, sub(b, 1)) if is_array(raw(b)) else (b - 1 if b != 0 else 1.0)
-    return mul(dy, mul(pow(a, exponent), b))
+def _test(name, what, compute):
+    """A public function of one operand without a gradient."""
+
+    def function(input):
+        x = array(name, "input", input)
+        xp = namespace_of(x)
+        return wrapped(computed(name, xp, lambda x: compute(xp, x), x), input)
+
+    return _named(function, name, _UNARY_DOC.format(name=name, what=what, integers="").replace("and dtype of", "of"))
 
 
-def _power_exponent(dy, a, b):
-    y = pow(a, b)
-    return mul(dy, where(raw(y) == 0, 0.0, mul(y, log(a if is_array(raw(a)) else full_like(raw(b), a)))))
-
-
-def _equal_zero(value):
-    return raw(value) == 0
-
-
-def full_like(array, number):
-    """An array of one number, shaped as array."""
-    return namespace_of(array).full_like(array, number)
-
-
-pow = _binary(
-    "pow", "Power", _quiet("power"),
-    lambda dy, a, b: (lambda: _power_base(dy, a, b), lambda: _power_exponent(dy, a, b)), (True, True),
-)  # fmt: skip
-
-neg = _unary("neg", "The negative", lambda xp, x: -x, lambda dy, x, y: neg(dy), "")
-exp = _unary("exp", "The exponential", _quiet("exp"), lambda dy, x, y: mul(dy, y), "y")
-log = _unary("log", "The natural logarithm", _quiet("log"), lambda dy, x, y: div(dy, x), "x")
-log1p = _unary("log1p", "log(1 + x), exact near 0", _quiet("log1p"), lambda dy, x, y: div(dy, add(x, 1)), "x")
-expm1 = _unary("expm1", "exp(x) - 1, exact near 0", _quiet("expm1"), lambda dy, x, y: mul(dy, add(y, 1)), "y")
-sqrt = _unary("sqrt", "The square root", _quiet("sqrt"), lambda dy, x, y: div(dy, mul(y, 2)), "y")
-rsqrt = _unary(
-    "rsqrt", "1 / sqrt(x)", lambda xp, x: _quiet("reciprocal")(xp, _quiet("sqrt")(xp, x)),
-    lambda dy, x, y: mul(dy, mul(mul(mul(y, y), y), -0.5)), "y",
-)  # fmt: skip
-reciprocal = _unary("reciprocal", "1 / x", _quiet("reciprocal"), lambda dy, x, y: neg(mul(dy, mul(y, y))), "y")
-square = _unary("square", "x * x", _quiet("square"), lambda dy, x, y: mul(dy, mul(x, 2)), "x")
-sin = _unary("sin", "The sine", _quiet("sin"), lambda dy, x, y: mul(dy, cos(x)), "x")
-cos = _unary("cos", "The cosine", _quiet("cos"), lambda dy, x, y: neg(mul(dy, sin(x))), "x")
-tanh = _unary("tanh", "The hyperbolic tangent", _quiet("tanh"), lambda dy, x, y: mul(dy, sub(1, mul(y, y))), "y")
-abs = _unary("abs", "The absolute value", _quiet("abs"), lambda dy, x, y: mul(dy, sign(x)), "x")
-
-
-def _sigmoid(xp, x):
-    """1 / (1 + exp(-x)) without overflow."""
-    with numpy.errstate(under="ignore", invalid="ignore"):
-        small = xp.exp(-xp.abs(x))
-        return (xp.where(x >= 0, 1, small) / (1 + small)).astype(x.dtype)
-
-
-sigmoid = _unary(
-    "sigmoid", "1 / (1 + exp(-x))", _sigmoid, lambda dy, x, y: mul(dy, mul(y, sub(1, y))), "y"
+sign = _test(
+    "sign",
+    "-1, 0 or 1, 0 of NaN; no gradient flows through it",
+    lambda xp, x: xp.where(x == x, xp.sign(x), x.dtype.type(0)),
 )
+bitwise_not = _test("bitwise_not", "The other bits; not, of bools", lambda xp, x: ~x)
+isnan = _test("isnan", "Whether not a number", lambda xp, x: x != x)
+isinf = _test("isinf", "Whether infinite", lambda xp, x: xp.abs(x) == math.inf)
+isfinite = _test("isfinite", "Whether neither infinite nor NaN", lambda xp, x: xp.abs(x) < math.inf)
 
 
-def sign(input):
-    """-1, 0 or 1, as torch.sign; no gradient flows.
-
-    Args:
-        input: Tensor or array.
-
-    Returns:
-        The shape and dtype of input; a Tensor for a Tensor.
-
-    Raises:
-        DTypeError: input is no real array.
-    """
-    x = check_real("sign", "input", input)
-    return _plain(namespace_of(x).sign(x), input)
-
-
-def clamp(input, min=None, max=None):
-    """input limited to [min, max], as torch.clamp; NaN stays.
+def masked(input, keep):
+    """input where keep holds and 0 elsewhere, whatever stands there: 0 * inf would be NaN.
 
     Args:
-        input: Tensor or array.
-        min, max: Numbers, or None for no limit.
-
-    Returns:
-        The shape and dtype of input; a Tensor for a Tensor.
-
-    Raises:
-        DTypeError: input is no real array, or a limit no number.
-        ShapeError: Both limits are None.
+        input: Tensor or array of floats.
+        keep: Plain array of bools that broadcasts to its shape, never changed later.
     """
-    x = check_real("clamp", "input", input)
-    if min is None and max is None:
-        raise ShapeError("clamp", "min, max", "None for both", "at least one limit")
-    for argument, limit in (("min", min), ("max", max)):
-        if limit is not None and not isinstance(limit, numbers.Real):
-            raise DTypeError("clamp", argument, describe(limit), "a number or None")
-    y = namespace_of(x).clip(x, min, max)
-
-    def rule(dy, _):
-        inside = raw(input) == raw(input)
-        if min is not None:
-            inside &= raw(input) >= min
-        if max is not None:
-            inside &= raw(input) <= max
-        return (lambda: mul(dy, Tensor(inside.astype(dy.dtype))),)
-
-    return record("clamp", y, (input,), rule, saves=(input,))
+    x = raw(input)
+    xp = namespace_of(x)
+    # All bits or none of them: three times as fast as a choice between two values.
+    bits = x.view(f"i{x.dtype.itemsize}") & -keep.view("i1") if x.ndim else xp.where(keep, x, 0).astype(x.dtype)
+    y = xp.asarray(bits).view(x.dtype)
+    return record("masked", y, (input,), lambda dy, _: (lambda: masked(dy, keep),))
 
 
 def where(condition, input, other):
     """input where condition holds, other elsewhere, as torch.where.
 
     Args:
-        condition: Tensor or array of booleans.
-        input, other: Tensors, arrays or numbers that broadcast with condition; one of them no number.
+        condition: Tensor or array of bools.
+        input, other: Tensors, arrays or numbers; all three shapes broadcast.
 
     Returns:
-        The broadcast shape; a Tensor if input or other is one.
+        PyTorch's dtype of input and other, of the shape that the three broadcast to; a Tensor if an argument is one.
 
     Raises:
         ShapeError: The shapes do not broadcast.
-        DTypeError: condition is not boolean, or an argument no real array or number.
-        DeviceError: The arrays live on different devices.
+        DTypeError: condition is no array of bools, or another argument neither array nor number.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-    chosen = check_real("where", "condition", condition)
-    if chosen.dtype.kind != "b":
-        raise DTypeError("where", "condition", chosen.dtype.name, "bool")
-    (a, b), xp = _operands("where", input, other)
-    backend.of(chosen, *(v for v in (a, b) if is_array(v)))
-    try:
-        y = xp.where(chosen, a, b)
-    except ValueError:
-        shapes = " and ".join(str(list(v.shape)) for v in (chosen, a, b) if is_array(v))
-        raise ShapeError("where", "condition, input, other", shapes, "shapes that broadcast") from None
-
-    forms = _form(input), _form(other)
+    choice = array("where", "condition", condition)
+    if choice.dtype.kind != "b":
+        raise DTypeError("where", "condition", choice.dtype.name, "bool")
+    if is_number(input) and is_number(other):
+        input = namespace_of(choice).asarray(input, number_dtype(input))
+    xp, x, w = common("where", {"input": input, "other": other})
+    backend.of(choice, x)
+    check_broadcast("where", {"condition": choice, "input": x, "other": w})
+    y = xp.asarray(xp.where(choice, x, w))
+    if not is_float(y):
+        return wrapped(y, condition, input, other)
+    forms = _like(input), _like(other)
 
     def rule(dy, _):
-        return lambda: sum_to(where(chosen, dy, 0), *forms[0]), lambda: sum_to(where(chosen, 0, dy), *forms[1])
+        return lambda: sum_to(masked(dy, choice), forms[0]), lambda: sum_to(masked(dy, ~choice), forms[1])
 
-    return record("where", y, (input, other), rule, saves=(chosen,))
-
-
-def _plain(array, *inputs):
-    """array as a Tensor if any input is one: for results that no gradient flows through."""
-    return Tensor(array) if any(isinstance(v, Tensor) for v in inputs) else array
+    y = record("where", y, (input, other), rule, (choice,))
+    return wrapped(y, condition) if is_array(y) else y
 
 
-def _comparison(name, summary, symbol):
-    def function(input, other):
-        (a, b), xp = _operands(name, input, other)
-        return _plain(getattr(xp, symbol)(a, b), input, other)
-
-    doc = _BINARY_DOC.format(name=name, summary=summary).replace("broadcast shape;", "broadcast shape, bool;")
-    return _named(function, name, doc)
-
-
-eq = _comparison("eq", "Whether equal", "equal")
-ne = _comparison("ne", "Whether different", "not_equal")
-lt = _comparison("lt", "Whether less", "less")
-le = _comparison("le", "Whether at most", "less_equal")
-gt = _comparison("gt", "Whether greater", "greater")
-ge = _comparison("ge", "Whether at least", "greater_equal")
-
-
-def isnan(input):
-    """Whether each element is NaN, as torch.isnan.
+def clamp(input, min=None, max=None):
+    """input limited to min and then to max, as torch.clamp; NaN stays.
 
     Args:
         input: Tensor or array.
+        min, max: Numbers, Tensors or arrays that broadcast with input; None for no limit.
 
     Returns:
-        bool, the shape of input; a Tensor for a Tensor.
+        PyTorch's dtype of the arguments, of the shape that they broadcast to; a Tensor if an argument is one.
 
     Raises:
-        DTypeError: input is no real array.
+        ShapeError: Both limits are None, or the shapes do not broadcast.
+        DTypeError: An argument is neither array nor number.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-    x = check_real("isnan", "input", input)
-    return _plain(x != x, input)
+    if min is None and max is None:
+        raise ShapeError("clamp", "min, max", "None for both", "at least one limit")
+    present = {k: v for k, v in {"input": input, "min": min, "max": max}.items() if v is not None}
+    xp, x, *limits = common("clamp", present)
+    low = limits[0] if min is not None else None
+    high = limits[-1] if max is not None else None
+    y = x if low is None else xp.maximum(x, low)
+    y = xp.asarray(y if high is None else xp.minimum(y, high))
+    if not is_float(y):
+        return wrapped(y, *present.values())
+    inputs = (input, min, max)
+    forms = tuple(_like(v) for v in inputs)
+
+    def rule(dy, _):
+        everywhere = xp.ones((), bool)
+        above = everywhere if low is None else x >= low
+        below = everywhere if high is None else x <= high
+        crossed = ~everywhere if low is None or high is None else low >= high
+        return (
+            lambda: sum_to(masked(dy, above & below), forms[0]),
+            lambda: sum_to(masked(dy, (x < low) & ~crossed), forms[1]),
+            lambda: sum_to(masked(dy, (x > high) | (high < low if low is not None else ~everywhere)), forms[2]),
+        )
+
+    return record("clamp", y, inputs, rule, [v for v in inputs if is_array(raw(v))])

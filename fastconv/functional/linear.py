@@ -1,12 +1,14 @@
 """Matrix products and the linear layer, and their gradients."""
 
+import math
+
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import check_float, check_same_dtype
-from fastconv.autograd import arrays, record
-from fastconv.errors import ShapeError
-from fastconv.functional.elementwise import add
+from fastconv.arrays import HALVES, check_float, check_same_dtype
+from fastconv.autograd import arrays, record, wants_grad
+from fastconv.errors import DTypeError, ShapeError
+from fastconv.functional.operands import array, wrapped
 from fastconv.functional.shape import broadcast_to, reshape, squeeze, transpose, unsqueeze
 
 
@@ -21,41 +23,59 @@ def matmul(input, other):
         [..., M, K] without the axes that vectors lack; dtype of input; a Tensor if either is one.
 
     Raises:
-        ShapeError: The inner sizes differ, a scalar is given, or leading axes do not broadcast.
-        DTypeError: Dtypes differ or are not floating point.
-        DeviceError: The arrays live on different devices.
+        ShapeError: The inner sizes differ, an array has no axes, or leading axes do not broadcast.
+        DTypeError: Dtypes differ, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-    a, b = arrays(input, other)
-    check_float("matmul", "input", a)
-    check_same_dtype("matmul", "other", b, "input", a)
+    a, b = array("matmul", "input", input), array("matmul", "other", other)
+    if a.dtype.name != b.dtype.name:
+        raise DTypeError("matmul", "other", b.dtype.name, f"{a.dtype.name}, the dtype of input", "convert one of them")
     for argument, value in (("input", a), ("other", b)):
         if value.ndim == 0:
-            raise ShapeError("matmul", argument, "a scalar", "at least one axis")
+            raise ShapeError("matmul", argument, "an array without axes", "at least one axis")
+    if a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
+        expected = f"{'[..., L, K]' if b.ndim > 1 else '[L]'} with L = {a.shape[-1]} for input {list(a.shape)}"
+        raise ShapeError("matmul", "other", list(b.shape), expected)
+    if a.dtype.kind in "biu":
+        return wrapped(_integer_product(a, b), input, other)
     if a.ndim == 1:
         return squeeze(matmul(unsqueeze(input, 0), other), -2 if b.ndim > 1 else 0)
     if b.ndim == 1:
         return squeeze(matmul(input, unsqueeze(other, 1)), -1)
-    if a.shape[-1] != b.shape[-2]:
-        raise ShapeError("matmul", "other", list(b.shape), f"[..., {a.shape[-1]}, K] for input {list(a.shape)}")
     if b.ndim == 2:  # one product of all the rows
-        rows = reshape(input, -1 if a.size else int(numpy.prod(a.shape[:-1])), a.shape[-1])
+        rows = reshape(input, math.prod(a.shape[:-1]), a.shape[-1])
         return reshape(_matmul(rows, other), *a.shape[:-1], b.shape[-1])
     try:
         lead = numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
         shapes = f"{list(a.shape)} and {list(b.shape)}"
-        raise ShapeError("matmul", "input, other", shapes, "leading axes that broadcast") from None
+        raise ShapeError("matmul", "input and other", shapes, "leading axes that broadcast") from None
     return _matmul(broadcast_to(input, *lead, *a.shape[-2:]), broadcast_to(other, *lead, *b.shape[-2:]))
+
+
+def _integer_product(a, b):
+    xp = backend.namespace(a, b)
+    try:
+        return xp.asarray(xp.matmul(a, b))
+    except ValueError:
+        shapes = f"{list(a.shape)} and {list(b.shape)}"
+        raise ShapeError("matmul", "input and other", shapes, "leading axes that broadcast") from None
 
 
 def _matmul(a, b):
     """[..., M, L] @ [..., L, K], leading axes equal."""
     c = backend.of(*arrays(a, b)).matmul(*arrays(a, b))
+    kept_a, kept_b = _read_by_gradients(a, b)
 
     def rule(dc, _):
-        return lambda: _matmul(dc, transpose(b, -2, -1)), lambda: _matmul(transpose(a, -2, -1), dc)
+        return lambda: _matmul(dc, transpose(kept_b, -2, -1)), lambda: _matmul(transpose(kept_a, -2, -1), dc)
 
-    return record("matmul", c, (a, b), rule, saves=(a, b))
+    return record("matmul", c, (a, b), rule, saves=(kept_a, kept_b))
+
+
+def _read_by_gradients(a, b):
+    """Each operand if the gradient of the other is wanted, otherwise None: what no rule reads is let go of."""
+    return (a if wants_grad(b) else None), (b if wants_grad(a) else None)
 
 
 def linear(input, weight, bias=None):
@@ -64,25 +84,50 @@ def linear(input, weight, bias=None):
     Args:
         input: [..., in_features].
         weight: [out_features, in_features], or [in_features]; dtype of input.
-        bias: [out_features] or None.
+        bias: [out_features], or no axes if weight has one; or None.
 
     Returns:
         [..., out_features]; dtype of input; a Tensor if any argument is one.
 
     Raises:
         ShapeError: Shapes disagree.
-        DTypeError: Dtypes differ or are not floating point.
-        DeviceError: The arrays live on different devices.
+        DTypeError: Dtypes differ or are not floating point, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
     x, w, b = arrays(input, weight, bias)
     check_float("linear", "input", x)
     check_same_dtype("linear", "weight", w, "input", x)
-    if w.ndim not in (1, 2) or x.ndim == 0 or x.shape[-1] != w.shape[-1]:
-        raise ShapeError("linear", "weight", list(w.shape), f"[out_features, in_features] for input {list(x.shape)}")
-    y = matmul(input, transpose(weight, 0, 1) if w.ndim == 2 else weight)
-    if bias is None:
-        return y
-    check_same_dtype("linear", "bias", b, "input", x)
-    if b.shape != w.shape[:-1]:
-        raise ShapeError("linear", "bias", list(b.shape), list(w.shape[:-1]))
-    return add(y, bias)
+    if w.ndim not in (1, 2):
+        raise ShapeError("linear", "weight", list(w.shape), "[out_features, in_features] or [in_features]")
+    if x.ndim == 0 or x.shape[-1] != w.shape[-1]:
+        raise ShapeError("linear", "input", list(x.shape), f"[..., {w.shape[-1]}] for weight {list(w.shape)}")
+    if bias is not None:
+        check_same_dtype("linear", "bias", b, "input", x)
+        if b.shape != w.shape[:-1]:
+            raise ShapeError("linear", "bias", list(b.shape), f"{list(w.shape[:-1])} for weight {list(w.shape)}")
+    if w.ndim == 1:
+        y = linear(input, unsqueeze(weight, 0), None if bias is None else unsqueeze(bias, 0))
+        return squeeze(y, -1)
+    rows = reshape(input, math.prod(x.shape[:-1]), x.shape[-1])
+    return reshape(_linear(rows, weight, bias), *x.shape[:-1], w.shape[0])
+
+
+def _linear(x, w, b):
+    """y [M, K] of x [M, L], w [K, L] and b [K] or None."""
+    plain_x, plain_w, plain_b = arrays(x, w, b)
+    wide = "float32" if b is not None and plain_x.dtype.name in HALVES else plain_x.dtype  # to round once
+    served_by = backend.of(plain_x, plain_w, plain_b)
+    y = served_by.matmul(plain_x.astype(wide, copy=False), plain_w.astype(wide, copy=False).T)
+    if b is not None:
+        y += plain_b
+    kept_x, kept_w = _read_by_gradients(x, w)
+
+    def rule(dy, _):
+        return (
+            lambda: _matmul(dy, kept_w),
+            lambda: _matmul(transpose(dy, 0, 1), kept_x),
+            lambda: dy.sum(dim=0),
+        )
+
+    y = y.astype(plain_x.dtype.newbyteorder("="), copy=False)
+    return record("linear", y, (x, w, b), rule, saves=(kept_x, kept_w))

@@ -1,258 +1,287 @@
-"""Losses, as in torch.nn.functional.
+"""Losses, as in torch.nn.functional: computed in float32 for halves, and rounded once.
 
 Class indices are arrays of integers and get no gradient. Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
-import numpy
-
 from fastconv import backend
-from fastconv.arrays import describe, is_array, namespace_of
-from fastconv.autograd import Tensor, is_float, raw, record
+from fastconv.arrays import accumulator, describe, namespace_of
+from fastconv.autograd import Tensor, is_float, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.activation import log_softmax, softplus
-from fastconv.functional.elementwise import (
-    abs, add, cast, check_real, clamp, div, log, mul, neg, square, sub, where,
-)  # fmt: skip
-from fastconv.functional.reduction import mean, sum
-from fastconv.functional.shape import unsqueeze
+from fastconv.functional.activation import log_softmax, logsigmoid
+from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
+from fastconv.functional.indexing import pick
+from fastconv.functional.operands import array, as_int, check_broadcast, is_number, number, quiet, wrapped
+from fastconv.functional.reduction import mean, sum, summed
+from fastconv.functional.shape import reshape
 
-_DOC = """{summary}, as torch.nn.functional.{name}.
+_DOC = """{what}, as torch.nn.functional.{name}.
 
     Args:
         input: {input}.
-        target: {target}.{parameters}
+        target: {target}.{args}
         reduction: "mean", "sum" or "none".
 
     Returns:
-        A scalar, or with "none" {none}; dtype of input; a Tensor if an argument is one.
+        {returns}; dtype of input; a Tensor if an argument is one.
 
     Raises:
-        ShapeError: Shapes disagree{more}, or reduction is none of the three.
-        DTypeError: A dtype is unsupported, or the two differ.
-        DeviceError: The arrays live on different devices.
+        ShapeError: Shapes disagree, {refused}or reduction is none of the three.
+        DTypeError: Dtypes differ or are of the wrong kind, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-_SAME = dict(input="Tensor or array of floats", target="The shape and dtype of input", none="the shape of input")
+_REDUCTIONS = ("mean", "sum", "none")
 
 
-def _documented(summary, parameters="", more="", **words):
+def _documented(what, args="", refused="", input="Tensor or array of any shape", target="The same shape and dtype",
+                returns='A number, or with "none" the shape of input'):  # fmt: skip
     def decorate(function):
-        words_used = {**_SAME, **words}
-        name = function.__name__
-        function.__doc__ = _DOC.format(name=name, summary=summary, parameters=parameters, more=more, **words_used)
+        function.__doc__ = _DOC.format(
+            what=what, name=function.__name__, args=args, refused=refused, input=input, target=target, returns=returns
+        )
         return function
 
     return decorate
 
 
-def _reduce(operator, losses, reduction):
-    if reduction == "mean":
-        return mean(losses)
-    if reduction == "sum":
-        return sum(losses)
-    if reduction == "none":
-        return losses
-    raise ShapeError(operator, "reduction", repr(reduction), '"mean", "sum" or "none"')
+def _finish(name, losses, reduction, dtype, *operands):
+    """The losses, a Tensor, brought together in the dtype of the input; an array if no operand is a Tensor."""
+    if reduction not in _REDUCTIONS:
+        raise ShapeError(name, "reduction", repr(reduction), " or ".join(map(repr, _REDUCTIONS)))
+    y = cast(losses if reduction == "none" else (mean if reduction == "mean" else sum)(losses), dtype)
+    return y if any(isinstance(v, Tensor) for v in operands) else y.data
 
 
-def _check_floats(operator, **values):
-    """Refuse what is no floating array, and different dtypes."""
-    first = None
-    for argument, value in values.items():
-        array = check_real(operator, argument, value)
-        if not is_float(array):
-            raise DTypeError(operator, argument, array.dtype.name, "a floating dtype")
-        if first is not None and array.dtype != first.dtype:
-            raise DTypeError(operator, argument, array.dtype.name, f"{first.dtype.name}, the dtype of input")
-        first = array if first is None else first
+def _wide(value, dtype):
+    """A Tensor of an operand, in the dtype that its sums are kept in."""
+    return cast(value if isinstance(value, Tensor) else Tensor(value), accumulator(dtype))
 
 
-def _check_pair(operator, input, target):
-    _check_floats(operator, input=input, target=target)
-    if raw(input).shape != raw(target).shape:
-        raise ShapeError(operator, "target", list(raw(target).shape), f"{list(raw(input).shape)}, the shape of input")
-
-
-@_documented("Squared difference")
-def mse_loss(input, target, reduction="mean"):
-    _check_pair("mse_loss", input, target)
-    return _reduce("mse_loss", square(sub(input, target)), reduction)
-
-
-@_documented("Absolute difference")
-def l1_loss(input, target, reduction="mean"):
-    _check_pair("l1_loss", input, target)
-    return _reduce("l1_loss", abs(sub(input, target)), reduction)
-
-
-def _two_parts(difference, limit):
-    """0.5 * d * d where d < limit, limit * (d - 0.5 * limit) beyond."""
-    inner = mul(square(difference), 0.5)
-    outer = mul(sub(difference, 0.5 * limit), limit)
-    return where(raw(difference) < limit, inner, outer)
-
-
-@_documented("Squared below beta, absolute beyond", "\n        beta: Where the two meet, at least 0.", " or beta is negative")
-def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
-    _check_pair("smooth_l1_loss", input, target)
-    if beta < 0:
-        raise ShapeError("smooth_l1_loss", "beta", beta, "at least 0")
-    difference = abs(sub(input, target))
-    losses = div(_two_parts(difference, beta), beta) if beta else difference
-    return _reduce("smooth_l1_loss", losses, reduction)
-
-
-@_documented("Squared below delta, linear beyond", "\n        delta: Where the two meet, above 0.", " or delta is not positive")
-def huber_loss(input, target, reduction="mean", delta=1.0):
-    _check_pair("huber_loss", input, target)
-    if delta <= 0:
-        raise ShapeError("huber_loss", "delta", delta, "more than 0")
-    return _reduce("huber_loss", _two_parts(abs(sub(input, target)), delta), reduction)
-
-
-_WEIGHT = "\n        weight: Factor of each element's loss, broadcast with input, or None."
-
-
-@_documented("Cross entropy of probabilities with 0/1 targets", _WEIGHT, ", a probability is outside [0, 1]")
-def binary_cross_entropy(input, target, weight=None, reduction="mean"):
-    _check_pair("binary_cross_entropy", input, target)
-    p = raw(input)
-    if ((p < 0) | (p > 1)).any():
-        raise ShapeError("binary_cross_entropy", "input", f"values in [{p.min()}, {p.max()}]", "probabilities in [0, 1]")
-    # PyTorch limits the logarithms to -100 so that a sure but wrong answer costs a finite amount.
-    with numpy.errstate(divide="ignore"):
-        yes, no = clamp(log(input), min=-100.0), clamp(log(sub(1, input)), min=-100.0)
-    losses = neg(add(mul(target, yes), mul(sub(1, target), no)))
-    return _reduce("binary_cross_entropy", losses if weight is None else mul(losses, weight), reduction)
-
-
-@_documented(
-    "Cross entropy of logits with 0/1 targets, without overflow",
-    _WEIGHT + "\n        pos_weight: Factor of the positive targets, broadcast with input, or None.",
-)
-def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
-    _check_pair("binary_cross_entropy_with_logits", input, target)
-    # -log(sigmoid(x)) = softplus(-x); -log(1 - sigmoid(x)) = softplus(-x) + x.
-    cost = softplus(neg(input), threshold=1e9)
-    if pos_weight is not None:
-        cost = mul(cost, add(mul(target, sub(pos_weight, 1)), 1))
-    losses = add(mul(sub(1, target), input), cost)
-    losses = losses if weight is None else mul(losses, weight)
-    return _reduce("binary_cross_entropy_with_logits", losses, reduction)
-
-
-_CLASSES = "\n        weight: [C] factor of each class, or None.\n        ignore_index: Class index whose pixels cost nothing."
-_INDEXED = dict(input="Logarithms of probabilities, [N, C], [N, C, d1, ...] or [C]", none="the shape of target")
-
-
-@_documented(
-    "Negative log likelihood of the right classes", _CLASSES, " or a class index is out of range",
-    **_INDEXED, target="Class indices, ints, the shape of input without C",
-)  # fmt: skip
-def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
-    return _nll("nll_loss", input, target, weight, ignore_index, reduction)
-
-
-def _nll(operator, input, target, weight, ignore_index, reduction):
-    x, indices = check_real(operator, "input", input), check_real(operator, "target", target)
+def _float(name, argument, value, like=None):
+    """The plain array of a floating operand, of the dtype of input where that is given."""
+    x = array(name, argument, value)
     if not is_float(x):
-        raise DTypeError(operator, "input", x.dtype.name, "a floating dtype")
-    if indices.dtype.kind not in "iu":
-        raise DTypeError(operator, "target", indices.dtype.name, "class indices of an integer dtype")
-    if x.ndim == 0 or indices.shape != x.shape[:1][: x.ndim - 1] + x.shape[2:]:
-        raise ShapeError(operator, "target", list(indices.shape), f"the shape of input {list(x.shape)} without classes")
-    backend.of(x, indices)
-    axis = 0 if x.ndim == 1 else 1
-    classes = x.shape[axis]
-    xp = namespace_of(x)
-    counted = indices != ignore_index
-    wrong = counted & ((indices < 0) | (indices >= classes))
-    if wrong.any():
-        raise ShapeError(operator, "target", f"class {int(indices[wrong].ravel()[0])}", f"class indices in [0, {classes})")
-    place = xp.arange(classes, dtype=indices.dtype).reshape([-1] + [1] * (x.ndim - axis - 1))
-    factors = (place == xp.expand_dims(indices, axis)) & xp.expand_dims(counted, axis)
-    factors = factors.astype(x.dtype)
-    if weight is not None:
-        factors = factors * _class_weights(operator, weight, classes, x).reshape(place.shape)
-    # Where nothing is counted the factor is 0, and 0 * -inf must not make a NaN of it.
-    losses = neg(sum(where(factors != 0, mul(input, factors), 0.0), axis))
-    if reduction != "mean":
-        return _reduce(operator, losses, reduction)
-    with numpy.errstate(invalid="ignore", divide="ignore"):
-        return div(sum(losses), xp.asarray(factors.sum(dtype=x.dtype)))
+        raise DTypeError(name, argument, x.dtype.name, "a floating dtype")
+    if like is not None and x.dtype.name != like.dtype.name:
+        raise DTypeError(name, argument, x.dtype.name, f"{like.dtype.name}, the dtype of input")
+    return x
 
 
-def _class_weights(operator, weight, classes, like):
-    w = check_real(operator, "weight", weight)
-    if w.shape != (classes,):
-        raise ShapeError(operator, "weight", list(w.shape), f"[{classes}], one a class")
-    if w.dtype != like.dtype:
-        raise DTypeError(operator, "weight", w.dtype.name, f"{like.dtype.name}, the dtype of input")
-    return w
+def _pair(name, input, target, reduction, **factors):
+    """Wide Tensors of input, target and the factors that broadcast with them; and what finishes the losses."""
+    x, t = _float(name, "input", input), array(name, "target", target)
+    _float(name, "target", target, x)
+    if x.shape != t.shape:
+        raise ShapeError(name, "target", list(t.shape), f"{list(x.shape)}, the shape of input", "nothing is broadcast")
+    present = {argument: _float(name, argument, v, x) for argument, v in factors.items() if v is not None}
+    backend.of(x, t, *present.values())
+    for argument, factor in present.items():
+        if check_broadcast(name, {"input": x, argument: factor}) != x.shape:
+            raise ShapeError(name, argument, list(factor.shape), f"a shape that broadcasts to {list(x.shape)}")
+    operands, dtype = (input, target, *factors.values()), x.dtype.newbyteorder("=")
+
+    def finish(losses):
+        return _finish(name, losses, reduction, dtype, *operands)
+
+    return *(None if v is None else _wide(v, dtype) for v in operands), finish
 
 
-@_documented(
-    "Cross entropy of logits with class indices or class probabilities",
-    _CLASSES + "\n        label_smoothing: Share of the target in [0, 1] that is spread over all classes.",
-    ", a class index is out of range or label_smoothing outside [0, 1]",
-    input="Logits, [N, C], [N, C, d1, ...] or [C]", none="the shape of input without C",
-    target="Class indices, ints, the shape of input without C; or probabilities, the shape and dtype of input",
-)  # fmt: skip
+@_documented("The squared difference")
+def mse_loss(input, target, reduction="mean"):
+    x, t, finish = _pair("mse_loss", input, target, reduction)
+    return finish(square(x - t))
+
+
+@_documented("The absolute difference")
+def l1_loss(input, target, reduction="mean"):
+    x, t, finish = _pair("l1_loss", input, target, reduction)
+    return finish(abs(x - t))
+
+
+def _bound(name, argument, value, least):
+    if not is_number(value):
+        raise DTypeError(name, argument, describe(value), "a number")
+    if not (value >= 0 if least else value > 0):
+        raise ShapeError(name, argument, value, "at least 0" if least else "more than 0")
+    return number(value)
+
+
+@_documented("d * d / (2 * beta) where d = abs(input - target) is less than beta, otherwise d - beta / 2",
+             "\n        beta: Where the two meet; 0 gives l1_loss.", "beta is negative ")  # fmt: skip
+def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
+    beta = _bound("smooth_l1_loss", "beta", beta, True)
+    x, t, finish = _pair("smooth_l1_loss", input, target, reduction)
+    if beta == 0:
+        return finish(abs(x - t))
+
+    def compute(xp, d):
+        size = xp.abs(d)
+        return xp.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta)
+
+    def gradient(dy, d):
+        return dy * clamp(d * (1 / beta), -1.0, 1.0)
+
+    return finish(unary("smooth_l1_loss", x - t, compute, gradient, "input"))
+
+
+@_documented("d * d / 2 where d = abs(input - target) is at most delta, otherwise delta * (d - delta / 2)",
+             "\n        delta: Where the two meet, more than 0.", "delta is not positive ")  # fmt: skip
+def huber_loss(input, target, reduction="mean", delta=1.0):
+    delta = _bound("huber_loss", "delta", delta, False)
+    x, t, finish = _pair("huber_loss", input, target, reduction)
+
+    def compute(xp, d):
+        size = xp.abs(d)
+        return xp.where(size <= delta, size * size * 0.5, delta * (size - 0.5 * delta))
+
+    return finish(unary("huber_loss", x - t, compute, lambda dy, d: dy * clamp(d, -delta, delta), "input"))
+
+
+_FACTOR = "\n        weight: Factor of each loss, broadcast to the shape of input; or None."
+
+
+@_documented("Binary cross-entropy of probabilities, whose logarithms are at least -100", _FACTOR,
+             "a probability is not in 0 to 1, ", "Probabilities, of any shape")  # fmt: skip
+def binary_cross_entropy(input, target, weight=None, reduction="mean"):
+    x, t, w, finish = _pair("binary_cross_entropy", input, target, reduction, weight=weight)
+    outside = x.data[(x.data < 0) | (x.data > 1)]
+    if outside.size:
+        raise ShapeError("binary_cross_entropy", "input", outside[0].item(), "probabilities, 0 to 1")
+    losses = _cross_entropy_of_probabilities(x, t)
+    return finish(losses if w is None else losses * w)
+
+
+def _cross_entropy_of_probabilities(x, t):
+    xp = namespace_of(x.data)
+    with quiet():
+        yes, no = xp.maximum(xp.log(x.data), -100), xp.maximum(xp.log1p(-x.data), -100)
+        y = xp.asarray((t.data - 1) * no - t.data * yes)
+
+    def rule(dy, _):
+        return (
+            lambda: dy * ((x - t) / clamp((1 - x) * x, min=1e-12)),
+            lambda: dy * (log1p(-x) - log(x)),
+        )
+
+    return record("binary_cross_entropy", y, (x, t), rule, saves=(x, t))
+
+
+@_documented("Binary cross-entropy of unnormalised scores, without overflow",
+             _FACTOR + "\n        pos_weight: Factor of target, broadcast to the shape of input; or None.",
+             input="Scores, of any shape")  # fmt: skip
+def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
+    name = "binary_cross_entropy_with_logits"
+    x, t, w, p, finish = _pair(name, input, target, reduction, weight=weight, pos_weight=pos_weight)
+    certain = logsigmoid(x)  # and log(1 - sigmoid(x)) is this less x
+    losses = (1 - t) * x - (certain if p is None else ((p - 1) * t + 1) * certain)
+    return finish(losses if w is None else losses * w)
+
+
+_CLASS_ARGS = """
+        weight: [C], factor of each class; or None.
+        ignore_index: A class that does not count."""
+_ONE_A_TARGET = 'A number, the mean being weighted by the factors of the classes; or with "none" one a target'
+
+
+@_documented("The negative log-likelihood of classes", _CLASS_ARGS, "a class is out of range, ",
+             "Log-probabilities, [C], [N, C] or [N, C, ...]", "Classes, integers, the shape of input without C",
+             _ONE_A_TARGET)  # fmt: skip
+def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
+    x = _float("nll_loss", "input", input)
+    losses, each = _of_classes("nll_loss", _wide(input, x.dtype), x, target, weight, ignore_index, 0)
+    return _average("nll_loss", losses, each, reduction, x.dtype, input, target, weight)
+
+
+@_documented("Cross-entropy of unnormalised scores with classes, or with probabilities of classes",
+             _CLASS_ARGS + "\n        label_smoothing: Share of the target that is spread over all classes, 0 to 1.",
+             "a class or label_smoothing is out of range, ", "Scores, [C], [N, C] or [N, C, ...]",
+             "Classes, integers, the shape of input without C; or probabilities, the shape and dtype of input",
+             _ONE_A_TARGET)  # fmt: skip
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    x = check_real("cross_entropy", "input", input)
-    t = raw(target)
-    if not 0 <= label_smoothing <= 1:
-        raise ShapeError("cross_entropy", "label_smoothing", label_smoothing, "a share in [0, 1]")
+    x, t = _float("cross_entropy", "input", input), array("cross_entropy", "target", target)
+    if not (is_number(label_smoothing) and 0 <= label_smoothing <= 1):
+        raise ShapeError("cross_entropy", "label_smoothing", label_smoothing, "0 to 1")
+    share = number(label_smoothing)
+    logs = log_softmax(_wide(input, x.dtype), _class_axis("cross_entropy", x))
+    if is_float(t):
+        losses = _of_probabilities(logs, x, target, weight, ignore_index, share)
+        return _finish("cross_entropy", losses, reduction, x.dtype.newbyteorder("="), input, target, weight)
+    losses, each = _of_classes("cross_entropy", logs, x, target, weight, ignore_index, share)
+    return _average("cross_entropy", losses, each, reduction, x.dtype, input, target, weight)
+
+
+def _class_axis(name, x):
     if x.ndim == 0:
-        raise ShapeError("cross_entropy", "input", "a scalar", "[N, C], [N, C, d1, ...] or [C]")
-    axis = 0 if x.ndim == 1 else 1
-    logs = log_softmax(input, axis)
-    if is_array(t) and is_float(t):
-        return _soft_cross_entropy(logs, target, weight, reduction, label_smoothing, axis)
-    hard = _nll("cross_entropy", logs, target, weight, ignore_index, reduction)
-    if label_smoothing == 0:
-        return hard
-    smooth = _smoothing(logs, t, weight, ignore_index, reduction, axis)
-    return add(mul(hard, 1 - label_smoothing), mul(smooth, label_smoothing / x.shape[axis]))
+        raise ShapeError(name, "input", "an array without axes", "[C], [N, C] or [N, C, ...]")
+    return min(x.ndim - 1, 1)
 
 
-def _smoothing(logs, indices, weight, ignore_index, reduction, axis):
-    """Cost of a uniform target, summed over classes, for the pixels that are not ignored."""
-    x = raw(logs)
-    xp = namespace_of(x)
-    classes = x.shape[axis]
-    shape = [-1] + [1] * (x.ndim - axis - 1)
-    w = xp.ones(classes, x.dtype) if weight is None else _class_weights("cross_entropy", weight, classes, x)
-    counted = indices != ignore_index
-    costs = neg(sum(mul(logs, w.reshape(shape)), axis))
-    costs = where(xp.asarray(counted), costs, 0.0)
-    if reduction != "mean":
-        return _reduce("cross_entropy", costs, reduction)
-    total = w[xp.where(counted, indices, 0)] * counted
-    with numpy.errstate(invalid="ignore", divide="ignore"):
-        return div(sum(costs), xp.asarray(total.sum(dtype=x.dtype)))
+def _factors(name, weight, x, axis):
+    """Factors of the classes, [C, 1, ...], wide; or None."""
+    if weight is None:
+        return None
+    w = _float(name, "weight", weight, x)
+    if w.shape != (x.shape[axis],):
+        raise ShapeError(name, "weight", list(w.shape), f"[{x.shape[axis]}], one a class of input {list(x.shape)}")
+    backend.of(x, w)
+    return w.astype(accumulator(x.dtype), copy=False).reshape(-1, *(1,) * (x.ndim - axis - 1))
 
 
-def _soft_cross_entropy(logs, target, weight, reduction, label_smoothing, axis):
-    x, t = raw(logs), raw(target)
-    _check_pair("cross_entropy", logs, target)
-    classes = x.shape[axis]
-    if label_smoothing:
-        target = add(mul(target, 1 - label_smoothing), label_smoothing / classes)
-    costs = mul(logs, target)
-    if weight is not None:
-        w = _class_weights("cross_entropy", weight, classes, x)
-        costs = mul(costs, w.reshape([-1] + [1] * (x.ndim - axis - 1)))
-    losses = neg(sum(costs, axis))
-    if reduction != "mean":
-        return _reduce("cross_entropy", losses, reduction)
-    return div(sum(losses), float(t.size // max(classes, 1))) if t.size else mul(sum(losses), float("nan"))
+def _of_classes(name, logs, x, target, weight, ignore_index, smoothing):
+    """Losses of the log-probabilities of an array x with class indices, and the plain factor of each."""
+    axis, t = _class_axis(name, x), array(name, "target", target)
+    classes, ignored = x.shape[axis], as_int(name, "ignore_index", ignore_index)
+    if t.dtype.kind not in "iu":
+        raise DTypeError(name, "target", t.dtype.name, "integers, the indices of classes")
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    if t.shape != shape:
+        raise ShapeError(name, "target", list(t.shape), f"{list(shape)}, the shape of input {list(x.shape)} without C")
+    xp = backend.namespace(x, t)
+    counted = xp.asarray(t != ignored)
+    wrong = t[counted & ((t < 0) | (t >= classes))]
+    if wrong.size:
+        raise ShapeError(name, "target", f"class {int(wrong[0])}", f"0 to {classes - 1}, or ignore_index {ignored}")
+    factors = _factors(name, weight, x, axis)
+    each = counted.astype(logs.dtype)
+    if not classes:  # then nothing is counted, and there is nothing to pick
+        return sum(logs, axis), each
+    known = xp.where(counted, t, 0).astype("int64")
+    if factors is not None:
+        each = xp.asarray(factors.reshape(-1)[known] * each)
+    losses = masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each
+    if smoothing:
+        spread = masked(sum(logs if factors is None else logs * factors, axis), counted)
+        losses = losses * (1 - smoothing) - spread * (smoothing / classes)
+    return losses, each
+
+
+def _average(name, losses, each, reduction, dtype, *operands):
+    """The losses brought together, the mean weighted by the factors of the classes."""
+    dtype = dtype.newbyteorder("=")
+    if reduction == "mean":
+        losses, reduction = sum(losses) / summed(each, tuple(range(each.ndim)), each.dtype), "none"
+    return _finish(name, losses, reduction, dtype, *operands)
+
+
+def _of_probabilities(logs, x, target, weight, ignore_index, smoothing):
+    """Losses of the log-probabilities of an array x with probabilities of classes."""
+    axis, t = _class_axis("cross_entropy", x), _float("cross_entropy", "target", target, x)
+    if t.shape != x.shape:
+        raise ShapeError("cross_entropy", "target", list(t.shape), f"{list(x.shape)}, the shape of input")
+    if as_int("cross_entropy", "ignore_index", ignore_index) >= 0:
+        raise ShapeError("cross_entropy", "ignore_index", ignore_index, "a negative one for probabilities of classes")
+    backend.of(x, t)
+    share = _wide(target, x.dtype)
+    if smoothing:
+        share = share * (1 - smoothing) + smoothing / x.shape[axis]
+    factors = _factors("cross_entropy", weight, x, axis)
+    return -sum(logs * share if factors is None else logs * share * factors, axis)
 
 
 def one_hot(tensor, num_classes=-1):
     """Ones at class indices, as torch.nn.functional.one_hot.
 
     Args:
-        tensor: Class indices, ints, any shape.
+        tensor: Class indices, integers of any shape.
         num_classes: How many classes; -1 for one more than the largest index.
 
     Returns:
@@ -260,18 +289,17 @@ def one_hot(tensor, num_classes=-1):
 
     Raises:
         ShapeError: An index is out of range, or there is none to tell the number from.
-        DTypeError: tensor is no array of an integer dtype.
+        DTypeError: tensor is no array of integers.
     """
-    x = check_real("one_hot", "tensor", tensor)
+    x, count = array("one_hot", "tensor", tensor), as_int("one_hot", "num_classes", num_classes)
     if x.dtype.kind not in "iu":
-        raise DTypeError("one_hot", "tensor", x.dtype.name, "an integer dtype")
-    if num_classes == -1:
+        raise DTypeError("one_hot", "tensor", x.dtype.name, "integers")
+    if count == -1:
         if x.size == 0:
             raise ShapeError("one_hot", "num_classes", -1, "a number, where there is no index to tell it from")
-        num_classes = int(x.max()) + 1
-    if x.size and (x.min() < 0 or x.max() >= num_classes):
-        got = int(x.min()) if x.min() < 0 else int(x.max())
-        raise ShapeError("one_hot", "tensor", f"class {got}", f"class indices in [0, {num_classes})")
+        count = int(x.max()) + 1
+    wrong = x[(x < 0) | (x >= count)]
+    if wrong.size:
+        raise ShapeError("one_hot", "tensor", f"class {int(wrong[0])}", f"0 to {count - 1}")
     xp = namespace_of(x)
-    y = (xp.expand_dims(x, -1) == xp.arange(num_classes)).astype("int64")
-    return Tensor(y) if isinstance(tensor, Tensor) else y
+    return wrapped((xp.expand_dims(x, -1) == xp.arange(count)).astype("int64"), tensor)

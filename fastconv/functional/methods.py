@@ -1,40 +1,44 @@
-"""Attach the functions of this package to Tensor as operators and methods."""
+"""Attaches the functions of this package to Tensor, as operators and methods."""
 
-from fastconv.arrays import is_array
+from fastconv.arrays import device_of, is_array
 from fastconv.autograd import Tensor, raw
-from fastconv.errors import GraphError
-from fastconv.functional import activation, elementwise, reduction, shape
+from fastconv.errors import DeviceError, GraphError, ShapeError
+from fastconv.functional import activation, elementwise, indexing, reduction, shape
 from fastconv.functional.linear import matmul
+from fastconv.functional.operands import as_axis, as_dtype, is_number, quiet
 
 _METHODS = {
     elementwise: (
-        "abs", "add", "clamp", "cos", "div", "eq", "exp", "expm1", "ge", "gt", "isnan", "le", "log", "log1p", "lt",
-        "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal", "rsqrt", "sigmoid", "sign", "sin", "sqrt",
-        "square", "sub", "tanh",
+        "abs", "add", "clamp", "cos", "div", "eq", "exp", "expm1", "ge", "gt", "isfinite", "isinf", "isnan", "le",
+        "log", "log1p", "lt", "maximum", "minimum", "mul", "ne", "neg", "pow", "reciprocal", "rsqrt", "sigmoid",
+        "sign", "sin", "sqrt", "square", "sub", "tanh",
     ),
-    reduction: ("amax", "amin", "argmax", "argmin", "logsumexp", "max", "mean", "min", "std", "sum", "var"),
+    reduction: (
+        "all", "amax", "amin", "any", "argmax", "argmin", "logsumexp", "max", "mean", "min", "std", "sum", "var",
+    ),
     shape: (
-        "broadcast_to", "chunk", "clone", "contiguous", "flatten", "flip", "movedim", "permute", "reshape", "split",
-        "squeeze", "transpose", "unflatten", "unsqueeze",
+        "broadcast_to", "clone", "contiguous", "flatten", "flip", "movedim", "permute", "reshape", "squeeze",
+        "transpose", "unflatten", "unsqueeze",
     ),
+    indexing: ("chunk", "split"),
     activation: ("log_softmax", "relu", "softmax"),
 }  # fmt: skip
 
+# Of these the reflected one is attached too: 1 - tensor, array @ tensor.
 _OPERATORS = {
-    "add": elementwise.add,
-    "sub": elementwise.sub,
-    "mul": elementwise.mul,
-    "truediv": elementwise.div,
-    "pow": elementwise.pow,
-    "matmul": matmul,
-}
+    "add": elementwise.add, "sub": elementwise.sub, "mul": elementwise.mul, "truediv": elementwise.div,
+    "pow": elementwise.pow, "matmul": matmul,
+    "and": elementwise.bitwise_and, "or": elementwise.bitwise_or, "xor": elementwise.bitwise_xor,
+}  # fmt: skip
 
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
-def _operator(function):
-    """A dunder method that lets the other side try when it is nothing to compute with."""
+def _is_operand(value):
+    return isinstance(value, Tensor) or is_number(value) or is_array(value)
 
+
+def _operator(function):
     def method(self, other):
         return function(self, other) if _is_operand(other) else NotImplemented
 
@@ -48,29 +52,84 @@ def _reflected(function):
     return method
 
 
-def _is_operand(value):
-    return isinstance(value, (Tensor, bool, int, float)) or is_array(value) or hasattr(value, "dtype")
+def _as_method(name, function):
+    """A function under the name that Tensor shows for it."""
+    function.__name__, function.__qualname__ = name, f"Tensor.{name}"
+    return function
 
 
 def _size(self, dim=None):
     """The shape, or the size of one axis."""
-    return self.shape if dim is None else self.shape[shape._axis("size", self.ndim, dim)]
+    return self.shape if dim is None else (self.shape or (1,))[as_axis("size", "dim", dim, self.ndim)]
+
+
+def _expand(self, *sizes):
+    """The same as broadcast_to: a view repeated to a larger shape; -1 keeps the size of an axis."""
+    return shape.broadcast_to(self, *sizes)
+
+
+def _view(self, *sizes):
+    """The same as reshape."""
+    return shape.reshape(self, *sizes)
 
 
 def _setitem(self, index, value):
-    """Write into the array: allowed on a leaf that requires no gradient."""
+    """Write to the array in place: only where no gradient is asked for."""
     if self.requires_grad:
         raise GraphError(
             "setitem", "self", "a tensor that requires a gradient", "one that does not",
-            "build the result with fastconv.where or fastconv.cat",
+            "build a new tensor with fastconv.where or fastconv.cat, or write to .data outside the graph",
+        )  # fmt: skip
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise GraphError(
+            "setitem", "value", "a tensor that requires a gradient", "one that does not",
+            "its gradient would be lost: build a new tensor with fastconv.where or fastconv.cat, or use detach()",
         )  # fmt: skip
     plain = tuple(raw(i) for i in index) if isinstance(index, tuple) else raw(index)
-    self.data[plain] = raw(value)
+    try:
+        with quiet():
+            self.data[plain] = raw(value)
+    except (IndexError, ValueError) as refused:
+        raise ShapeError("setitem", "index", str(refused), f"what fits into {list(self.shape)}") from None
 
 
-def _to(self, dtype):
-    """In another dtype."""
-    return elementwise.cast(self, dtype)
+def _to(self, *targets, dtype=None, device=None):
+    """In another dtype, given as a dtype, a name or a Tensor to be like; a device may only be the tensor's own."""
+    for target in targets:
+        if isinstance(target, Tensor):
+            dtype, device = target.dtype, target.device
+        elif isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
+            device = target
+        else:
+            dtype = target
+    here = device_of(self.data)
+    if device is not None and device not in (here, here.removesuffix(":0")):
+        raise DeviceError("to", "device", repr(device), repr(here), "nothing but a Module moves between devices")
+    return self if dtype is None else elementwise.cast(self, as_dtype("to", dtype))
+
+
+def _type_as(self, other):
+    """In the dtype of another tensor."""
+    return _to(self, dtype=raw(other).dtype)
+
+
+def _array(self, dtype=None, copy=None):
+    """For numpy.asarray: the values on the host, refused like numpy() where a gradient would be lost."""
+    host = self.numpy()
+    return host.astype(dtype, copy=bool(copy)) if dtype is not None or copy else host
+
+
+def _requires_grad_(self, requires_grad=True):
+    """Set requires_grad; returns self."""
+    self.requires_grad = requires_grad
+    return self
+
+
+def _to_dtype(name):
+    def method(self):
+        return elementwise.cast(self, name)
+
+    return method
 
 
 def attach():
@@ -78,25 +137,26 @@ def attach():
     for module, names in _METHODS.items():
         for name in names:
             setattr(Tensor, name, getattr(module, name))
-    Tensor.matmul = matmul
     for name, function in _OPERATORS.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
-        setattr(Tensor, f"__r{name}__", _reflected(function))
+        setattr(Tensor, f"__{name}__", _as_method(f"__{name}__", _operator(function)))
+        setattr(Tensor, f"__r{name}__", _as_method(f"__r{name}__", _reflected(function)))
     for name in _COMPARISONS:
-        setattr(Tensor, f"__{name}__", _operator(getattr(elementwise, name)))
-    Tensor.__hash__ = object.__hash__  # defining __eq__ took it away; tensors are keys by identity
+        setattr(Tensor, f"__{name}__", _as_method(f"__{name}__", _operator(getattr(elementwise, name))))
+    for name, dtype in (("float", "float32"), ("double", "float64"), ("half", "float16"), ("bfloat16", "bfloat16"),
+                        ("long", "int64"), ("int", "int32"), ("bool", "bool")):  # fmt: skip
+        setattr(Tensor, name, _as_method(name, _to_dtype(dtype)))
+    for name, function in (("size", _size), ("expand", _expand), ("view", _view), ("to", _to), ("type_as", _type_as),
+                           ("requires_grad_", _requires_grad_), ("__setitem__", _setitem),
+                           ("__array__", _array)):  # fmt: skip
+        setattr(Tensor, name, _as_method(name, function))
+    Tensor.__hash__ = object.__hash__  # __eq__ compares elements; tensors are keys by identity
     Tensor.__neg__ = elementwise.neg
     Tensor.__abs__ = elementwise.abs
-    Tensor.__getitem__ = shape.getitem
-    Tensor.__setitem__ = _setitem
-    Tensor.view = shape.reshape
-    Tensor.expand = shape.broadcast_to
-    Tensor.size = _size
-    Tensor.dim = lambda self: self.ndim
-    Tensor.numel = lambda self: self.data.size
-    Tensor.to = Tensor.astype = _to
-    Tensor.float = lambda self: elementwise.cast(self, "float32")
-    Tensor.double = lambda self: elementwise.cast(self, "float64")
-    Tensor.half = lambda self: elementwise.cast(self, "float16")
-    Tensor.T = property(lambda self: shape.permute(self, tuple(range(self.ndim))[::-1]))
-    Tensor.mT = property(lambda self: shape.transpose(self, -2, -1))
+    Tensor.__invert__ = elementwise.bitwise_not
+    Tensor.__getitem__ = indexing.getitem
+    Tensor.astype = elementwise.cast
+    Tensor.matmul = matmul
+    Tensor.dim = _as_method("dim", lambda self: self.ndim)
+    Tensor.numel = _as_method("numel", lambda self: self.data.size)
+    Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))), doc="The axes in reverse.")
+    Tensor.mT = property(lambda self: shape.transpose(self, -2, -1), doc="The last two axes swapped.")

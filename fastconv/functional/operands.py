@@ -49,11 +49,9 @@ def is_number(value):
     return isinstance(value, (numbers.Real, numpy.bool_))
 
 
-def array_or_number(operator, argument, value):
-    """The plain array of an operand, or the Python number that it is."""
-    if is_number(value):
-        return value.item() if isinstance(value, numpy.generic) else value
-    return array(operator, argument, value)
+def number(value):
+    """A number as a Python number, which promotes nothing."""
+    return value.item() if isinstance(value, numpy.generic) else value
 
 
 def common(operator, operands):
@@ -71,7 +69,10 @@ def common(operator, operands):
         DTypeError: An operand is neither array nor number, or a number does not fit the dtype.
         DeviceError: The arrays live on different devices.
     """
-    values = {argument: array_or_number(operator, argument, value) for argument, value in operands.items()}
+    values = {
+        argument: number(value) if is_number(value) else array(operator, argument, value)
+        for argument, value in operands.items()
+    }
     present = [v for v in values.values() if is_array(v)]
     if not present:
         raise DTypeError(operator, next(iter(values)), "numbers only", "at least one Tensor or array")
@@ -79,10 +80,10 @@ def common(operator, operands):
     if len({v.shape for v in present}) > 1:
         check_broadcast(operator, {k: v for k, v in values.items() if is_array(v)})
     dtype = result_dtype(operator, values.values())
-    return xp, *(as_array(operator, argument, value, xp, dtype) for argument, value in values.items())
+    return xp, *(in_dtype(operator, argument, value, xp, dtype) for argument, value in values.items())
 
 
-def as_array(operator, argument, value, xp, dtype):
+def in_dtype(operator, argument, value, xp, dtype):
     """An array or number in a dtype."""
     if is_array(value):
         return value if value.dtype == dtype else value.astype(dtype)
@@ -107,14 +108,15 @@ def result_dtype(operator, values):
     ranks = [None, None, None]  # of arrays with axes, of arrays without, of numbers
     for value in values:
         rank = 2 if not is_array(value) else 0 if value.ndim else 1
-        dtype = _dtype_of_number(value) if rank == 2 else value.dtype
+        dtype = number_dtype(value) if rank == 2 else value.dtype
         ranks[rank] = dtype if ranks[rank] is None else _promoted(operator, ranks[rank], dtype)
     present = [dtype for dtype in ranks if dtype is not None]
     result = functools.reduce(lambda high, low: low if _kind(low) > _kind(high) else high, present)
     return result if result.isnative else result.newbyteorder("=")
 
 
-def _dtype_of_number(value):
+def number_dtype(value):
+    """The dtype that a number has in PyTorch where no array decides."""
     if isinstance(value, bool):
         return numpy.dtype("bool")
     return numpy.dtype("int64") if isinstance(value, numbers.Integral) else FLOAT
@@ -157,7 +159,7 @@ def as_dtype(operator, value):
     return dtype
 
 
-def integer(operator, argument, value):
+def as_int(operator, argument, value):
     """value as a Python int.
 
     Raises:
@@ -169,20 +171,20 @@ def integer(operator, argument, value):
         raise DTypeError(operator, argument, describe(value), "an int") from None
 
 
-def axis(operator, argument, value, ndim):
+def as_axis(operator, argument, value, ndim):
     """An axis counted from 0; an array without axes accepts 0 and -1, as in PyTorch.
 
     Raises:
         DTypeError: value is no int.
         ShapeError: There is no such axis.
     """
-    number, count = integer(operator, argument, value), max(ndim, 1)
+    number, count = as_int(operator, argument, value), max(ndim, 1)
     if not -count <= number < count:
         raise ShapeError(operator, argument, number, f"{-count} to {count - 1} for {ndim} axes")
     return number % count
 
 
-def axes(operator, argument, value, ndim):
+def as_axes(operator, argument, value, ndim):
     """Axes counted from 0, of an int or a sequence of ints; None and no axes mean all of them.
 
     Raises:
@@ -192,17 +194,17 @@ def axes(operator, argument, value, ndim):
     if value is None:
         return tuple(range(ndim))
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    numbers = tuple(axis(operator, argument, v, ndim) for v in values)
-    if len(set(numbers)) < len(numbers):
+    counted = tuple(as_axis(operator, argument, v, ndim) for v in values)
+    if len(set(counted)) < len(counted):
         raise ShapeError(operator, argument, list(values), "every axis at most once")
-    return numbers if numbers and ndim else tuple(range(ndim))
+    return counted if counted and ndim else tuple(range(ndim))
 
 
-def sizes(operator, argument, values):
+def as_ints(operator, argument, values):
     """Sizes as a tuple of ints, given as ints or as one sequence."""
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         values = values[0]
-    return tuple(integer(operator, argument, v) for v in values)
+    return tuple(as_int(operator, argument, v) for v in values)
 
 
 def wrapped(y, *inputs):
@@ -217,9 +219,11 @@ def evaluate(compute, x):
     with quiet():
         if xp is not numpy or x.size <= _BLOCK:
             return xp.asarray(compute(xp, x.astype(wide, copy=False)), dtype)
-        y = xp.empty_like(x, dtype)
-        source, result = x.ravel("K"), y.ravel("K")
+        order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))  # that of the elements in memory
+        source = x.transpose(order)
+        y = xp.empty(source.shape, dtype)
+        source, result = source.reshape(-1), y.reshape(-1)
         for start in range(0, x.size, _BLOCK):
             block = slice(start, start + _BLOCK)
             result[block] = compute(xp, source[block].astype(wide, copy=False))
-    return y
+    return y.transpose([order.index(i) for i in range(x.ndim)])

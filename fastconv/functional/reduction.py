@@ -1,34 +1,37 @@
-"""Sums, means, extrema and what is made of them, over any axes.
+"""Sums, means, variances, extrema and logsumexp over any axes, and their gradients.
 
-Axes are spelt `dim`, `keepdim` as in PyTorch or `axis`, `keepdims` as in NumPy. Halves are summed in float32.
+Axes are spelt dim and keepdim as in PyTorch, or axis and keepdims as in NumPy. The order of every sum
+follows from shape and strides alone; halves are summed in float32.
 """
 
-import operator as _operator
+import math
 from typing import NamedTuple
 
-import numpy
-
-from fastconv.arrays import HALVES, describe, namespace_of
-from fastconv.autograd import Tensor, is_float, raw, record
+from fastconv.arrays import accumulator, describe, is_array, namespace_of
+from fastconv.autograd import is_float, raw, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import _plain, add, check_real, div, exp, log, mul, sqrt, square, sub
+from fastconv.functional.elementwise import cast, exp, masked, maximum, minimum
+from fastconv.functional.indexing import pick
+from fastconv.functional.operands import array, as_axes, as_axis, as_dtype, floats, is_number, quiet, wrapped
 from fastconv.functional.shape import broadcast_to, reshape
 
-_DOC = """{summary}, as torch.{name}.
+_DOC = """{what}, as torch.{name}.
 
     Args:
-        input: Tensor or array.
-        dim: An axis or a tuple of them; None for all.
-        keepdim: Keep the reduced axes with size 1.
-        axis, keepdims: NumPy's names of the same.
+        input: Tensor or array.{dtype_arg}
+        dim: An axis or several; None for all of them.{extra}
+        keepdim: Whether to keep reduced axes, of size 1.
+        axis, keepdims: dim and keepdim, as NumPy spells them.
 
     Returns:
         {returns}; a Tensor for a Tensor.
 
     Raises:
-        ShapeError: An axis is out of range or named twice{empty}.
-        DTypeError: input is no real array{floats}.
+        ShapeError: There is no such axis{empty}.
+        DTypeError: input is no array, or of no dtype that this is defined for.
     """
+
+_SEQUENTIAL = 256  # additions one after the other, before a sum is split
 
 
 class Extremum(NamedTuple):
@@ -38,277 +41,298 @@ class Extremum(NamedTuple):
     indices: object
 
 
-def axes_of(operator, ndim, dim):
-    """dim as a sorted tuple of axes from 0.
-
-    Raises:
-        ShapeError: An axis is out of range or named twice.
-        DTypeError: An axis is no int.
-    """
-    if dim is None:
-        return tuple(range(ndim))
-    given = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
-    axes = []
-    for value in given:
-        try:
-            axis = _operator.index(value)
-        except TypeError:
-            raise DTypeError(operator, "dim", describe(value), "an int, a tuple of ints or None") from None
-        # PyTorch lets a scalar pass for one axis.
-        if not -max_of(ndim, 1) <= axis < max_of(ndim, 1):
-            raise ShapeError(operator, "dim", axis, f"an axis of an array with {ndim}")
-        axes.append(axis % max_of(ndim, 1))
-    if len(set(axes)) != len(axes):
-        raise ShapeError(operator, "dim", list(given), "each axis once")
-    return tuple(sorted(axes)) if ndim else ()
-
-
-def max_of(a, b):
-    """The larger of two ints: the name max belongs to the reduction here."""
-    return a if a > b else b
-
-
-def _spelt(operator, dim, keepdim, axis, keepdims):
-    """dim and keepdim, whichever way they were spelt."""
-    if axis is not None and dim is not None:
-        raise ShapeError(operator, "axis", axis, "None beside dim")
-    return (axis if dim is None else dim), keepdim or keepdims
-
-
-def _kept(shape, axes):
-    return tuple(1 if i in axes else n for i, n in enumerate(shape))
-
-
-def _reduced(shape, axes, keepdim):
-    return _kept(shape, axes) if keepdim else tuple(n for i, n in enumerate(shape) if i not in axes)
-
-
-def _count(shape, axes):
-    return int(numpy.prod([shape[i] for i in axes], dtype=numpy.int64))
-
-
-def _documented(name, summary, returns, empty="", floats=""):
+def _documented(what, returns="The shape without those axes, dtype of input", **parts):
     def decorate(function):
-        function.__doc__ = _DOC.format(name=name, summary=summary, returns=returns, empty=empty, floats=floats)
+        words = {"dtype_arg": "", "extra": "", "empty": "", **parts}
+        function.__doc__ = _DOC.format(what=what, name=function.__name__, returns=returns, **words)
         return function
 
     return decorate
 
 
-@_documented("sum", "Sum over axes", "The shape without those axes; dtype of input, int64 for integers")
-def sum(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    dim, keepdim = _spelt("sum", dim, keepdim, axis, keepdims)
-    x = check_real("sum", "input", input)
-    axes = axes_of("sum", x.ndim, dim)
-    wide = numpy.dtype("int64") if not is_float(x) else numpy.dtype("float32") if x.dtype.name in HALVES else x.dtype
-    total = namespace_of(x).asarray(x.sum(axis=axes, dtype=wide, keepdims=keepdim))
-    y = total.astype(x.dtype) if is_float(x) else total
-    shape = x.shape
-
-    def rule(dy, _):
-        return (lambda: broadcast_to(reshape(dy, _kept(shape, axes)), shape),)
-
-    return record("sum", y, (input,), rule) if is_float(x) else _plain(y, input)
+def _spelling(name, dim, keepdim, axis, keepdims):
+    """dim and keepdim, whichever way they were spelt."""
+    if axis is not None and dim is not None:
+        raise ShapeError(name, "axis", axis, f"None beside dim={dim}")
+    return (dim if axis is None else axis), bool(keepdim or keepdims)
 
 
-@_documented("mean", "Mean over axes", "The shape without those axes, dtype of input", floats=" of floats")
-def mean(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    dim, keepdim = _spelt("mean", dim, keepdim, axis, keepdims)
-    x = _check_float("mean", input)
-    count = _count(x.shape, axes_of("mean", x.ndim, dim))
-    total = sum(input, dim, keepdim)
-    return div(total, float(count)) if count else mul(total, float("nan"))
+def _kept(shape, over):
+    """The shape with the axes of `over` as 1."""
+    return tuple(1 if i in over else n for i, n in enumerate(shape))
 
 
-def var(input, dim=None, unbiased=True, keepdim=False, *, correction=None, axis=None, keepdims=False):
-    """Variance over axes, as torch.var: from differences to the mean, in two passes.
-
-    Args:
-        input: Tensor or array of floats.
-        dim: An axis or a tuple of them; None for all.
-        unbiased: Divide by the count less one rather than the count.
-        keepdim: Keep the reduced axes with size 1.
-        correction: Divide by the count less this; overrides unbiased.
-        axis, keepdims: NumPy's names of dim and keepdim.
-
-    Returns:
-        The shape without those axes, dtype of input; a Tensor for a Tensor.
-
-    Raises:
-        ShapeError: An axis is out of range or named twice.
-        DTypeError: input is no real array of floats.
-    """
-    dim, keepdim = _spelt("var", dim, keepdim, axis, keepdims)
-    x = _check_float("var", input)
-    correction = (1 if unbiased else 0) if correction is None else correction
-    count = _count(x.shape, axes_of("var", x.ndim, dim)) - correction
-    total = sum(square(sub(input, mean(input, dim, keepdim=True))), dim, keepdim)
-    return div(total, float(count)) if count > 0 else mul(total, float("nan"))
+def _dropped(shape, over, keepdim):
+    return _kept(shape, over) if keepdim else tuple(n for i, n in enumerate(shape) if i not in over)
 
 
-def std(input, dim=None, unbiased=True, keepdim=False, *, correction=None, axis=None, keepdims=False):
-    """Standard deviation over axes, as torch.std.
-
-    Args:
-        input: Tensor or array of floats.
-        dim: An axis or a tuple of them; None for all.
-        unbiased: Divide by the count less one rather than the count.
-        keepdim: Keep the reduced axes with size 1.
-        correction: Divide by the count less this; overrides unbiased.
-        axis, keepdims: NumPy's names of dim and keepdim.
-
-    Returns:
-        The shape without those axes, dtype of input; a Tensor for a Tensor.
-
-    Raises:
-        ShapeError: An axis is out of range or named twice.
-        DTypeError: input is no real array of floats.
-    """
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims))
+def _count(shape, over):
+    return math.prod(shape[i] for i in over)
 
 
-def _extreme(name, input, dim, keepdim):
-    """Largest or smallest over axes; the gradient is shared evenly between ties, as torch.amax does."""
-    x = check_real(name, "input", input)
-    axes = axes_of(name, x.ndim, dim)
-    if _count(x.shape, axes) == 0:
-        raise ShapeError(name, "input", list(x.shape), "at least one element along the reduced axes")
-    xp = namespace_of(x)
-    y = xp.asarray((xp.max if name in ("amax", "max") else xp.min)(x, axis=axes, keepdims=keepdim))
+def _spread(dy, shape, over):
+    """dy of a reduction over those axes, repeated to the shape before it."""
+    return broadcast_to(reshape(dy, _kept(shape, over)), shape)
+
+
+def _float(name, input):
+    x = array(name, "input", input)
     if not is_float(x):
-        return _plain(y, input)
-    kept = _kept(x.shape, axes)
+        raise DTypeError(name, "input", x.dtype.name, "a floating dtype", "convert it with .float()")
+    return x
+
+
+def _nonempty(name, x, over):
+    if _count(x.shape, over) == 0:
+        raise ShapeError(name, "input", list(x.shape), "at least one element along the reduced axes")
+
+
+def summed(x, over, dtype, keepdim=False):
+    """Plain sum in the given dtype, whose error grows with the square root of the count at most.
+
+    NumPy adds pairwise along the axis that varies fastest in memory, and one after the other along all
+    others, where rounding errors can all point the same way: long axes of that kind are split in two.
+    """
+    xp = namespace_of(x)
+    long = sorted(over, key=lambda i: x.shape[i])[-1] if over else None
+    if long is not None and x.shape[long] > _SEQUENTIAL and is_float(x) and _fastest(x) not in over:
+        blocks = math.isqrt(x.shape[long])
+        size = x.shape[long] // blocks
+        split = (*x.shape[:long], blocks, size, *x.shape[long + 1 :])
+        head = x[(slice(None),) * long + (slice(0, blocks * size),)].reshape(split)
+        inner = tuple(i + (i >= long) for i in over)  # the axis of the blocks stays
+        parts = head.sum(axis=inner, dtype=dtype, keepdims=True).sum(axis=long, dtype=dtype)
+        total = parts.reshape(_kept(x.shape, over))
+        if blocks * size < x.shape[long]:
+            rest = x[(slice(None),) * long + (slice(blocks * size, None),)]
+            total = total + rest.sum(axis=over, dtype=dtype, keepdims=True)
+        return total.reshape(_dropped(x.shape, over, keepdim))
+    return xp.asarray(x.sum(axis=over, dtype=dtype, keepdims=keepdim))
+
+
+def _fastest(x):
+    """The axis whose neighbours lie closest in memory."""
+    return sorted(range(x.ndim), key=lambda i: (x.shape[i] == 1, abs(x.strides[i])))[0]
+
+
+@_documented(
+    "The sum over axes", "The shape without those axes, dtype of input or the dtype asked for, int64 for integers",
+    extra="\n        dtype: Convert to this dtype first; None keeps the dtype.",
+)  # fmt: skip
+def sum(input, dim=None, keepdim=False, dtype=None, *, axis=None, keepdims=None):
+    dim, keepdim = _spelling("sum", dim, keepdim, axis, keepdims)
+    x = array("sum", "input", input)
+    if dtype is not None and as_dtype("sum", dtype) != x.dtype:
+        return sum(cast(input, dtype), dim, keepdim)
+    over, shape = as_axes("sum", "dim", dim, x.ndim), x.shape
+    if not is_float(x):
+        total = summed(x, over, x.dtype if dtype else "int64", keepdim)
+        return wrapped(total, input)
+    with quiet():
+        y = summed(x, over, accumulator(x.dtype), keepdim).astype(x.dtype.newbyteorder("="), copy=False)
+    return record("sum", y, (input,), lambda dy, _: (lambda: _spread(dy, shape, over),))
+
+
+@_documented(
+    "The mean over axes; NaN over none", extra="\n        dtype: Convert to this dtype first; None keeps the dtype."
+)
+def mean(input, dim=None, keepdim=False, dtype=None, *, axis=None, keepdims=None):
+    dim, keepdim = _spelling("mean", dim, keepdim, axis, keepdims)
+    if dtype is not None:
+        input = cast(input, dtype)
+    x = _float("mean", input)
+    over, shape = as_axes("mean", "dim", dim, x.ndim), x.shape
+    count = _count(shape, over)
+    with quiet():
+        y = summed(x, over, accumulator(x.dtype), keepdim) / accumulator(x.dtype).type(count)
+        y = namespace_of(x).asarray(y, x.dtype.newbyteorder("="))
+    return record("mean", y, (input,), lambda dy, _: (lambda: _spread(dy / (count or 1), shape, over),))
+
+
+def _variance(xp, x, over, count, keepdim):
+    centred = x - summed(x, over, x.dtype, True) / x.dtype.type(math.prod(x.shape[i] for i in over))
+    return summed(centred * centred, over, x.dtype, keepdim) / x.dtype.type(count)
+
+
+def _spread_measure(name, input, dim, unbiased, keepdim, correction):
+    """Variance, or its root."""
+    x = _float(name, input)
+    over, shape, wide = as_axes(name, "dim", dim, x.ndim), x.shape, accumulator(x.dtype)
+    if unbiased is not None:
+        correction = int(unbiased)
+    if not is_number(correction):
+        raise DTypeError(name, "correction", describe(correction), "a number")
+    freedom = _count(shape, over) - correction
+    freedom = freedom if freedom > 0 else 0
+    xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
+    with quiet():
+        y = _variance(xp, x.astype(wide, copy=False), over, freedom, keepdim)
+        y = xp.asarray(y if name == "var" else xp.sqrt(y), dtype)
+
+    def input_grad(dy, y):
+        dy, x = cast(dy, wide), cast(input, wide)
+        if name == "std":  # a spread of 0 gets no gradient, as in PyTorch
+            dy = masked(dy / (cast(y, wide) * 2), raw(y) != 0)
+        centred = x - x.mean(dim=over, keepdim=True)
+        return cast(centred * _spread(dy * (2 / freedom if freedom else math.inf), shape, over), dtype)
+
+    return record(name, y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), (input,), name == "std")
+
+
+_CORRECTION = """
+        unbiased: True is correction 1, False is 0; None leaves it to correction.
+        correction: What is taken off the number of elements that the squares are divided by."""
+
+
+@_documented("The variance over axes, in two passes", extra=_CORRECTION)
+def var(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
+    dim, keepdim = _spelling("var", dim, keepdim, axis, keepdims)
+    return _spread_measure("var", input, dim, unbiased, keepdim, correction)
+
+
+@_documented("The standard deviation over axes, in two passes", extra=_CORRECTION)
+def std(input, dim=None, unbiased=None, keepdim=False, *, correction=1, axis=None, keepdims=None):
+    dim, keepdim = _spelling("std", dim, keepdim, axis, keepdims)
+    return _spread_measure("std", input, dim, unbiased, keepdim, correction)
+
+
+def _extreme(name, input, dim, keepdim, reduce):
+    """Largest or smallest over axes; its gradient is shared evenly between equals."""
+    x = array(name, "input", input)
+    over, shape = as_axes(name, "dim", dim, x.ndim), x.shape
+    _nonempty(name, x, over)
+    xp = namespace_of(x)
+    y = xp.asarray(getattr(xp, reduce)(x, axis=over, keepdims=keepdim))
+    if not is_float(x):
+        return wrapped(y, input)
 
     def rule(dy, y):
-        x = raw(input)
-        chosen = x == raw(y).reshape(kept)
-        share = (chosen / chosen.sum(axis=axes, keepdims=True)).astype(x.dtype)
-        return (lambda: mul(reshape(dy, kept), Tensor(share)),)
+        x, peak = raw(input), raw(y).reshape(_kept(shape, over))
+        equal = (x == peak) | ((x != x) & (peak != peak))
+        share = dy / equal.sum(axis=over, keepdims=True).reshape(dy.shape).astype(dy.dtype)
+        return (lambda: masked(_spread(share, shape, over), equal),)
 
-    return record(name, y, (input,), rule, saves=(input,), saves_output=True)
-
-
-@_documented("amax", "Largest element over axes", "The shape without those axes, dtype of input", " or empty")
-def amax(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    return _extreme("amax", input, *_spelt("amax", dim, keepdim, axis, keepdims))
+    return record(name, y, (input,), rule, (input,), saves_output=True)
 
 
-@_documented("amin", "Smallest element over axes", "The shape without those axes, dtype of input", " or empty")
-def amin(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    return _extreme("amin", input, *_spelt("amin", dim, keepdim, axis, keepdims))
+_EMPTY = ", or an axis of size 0"
 
 
-def _picked(name, input, dim, keepdim):
-    """(values, indices) along one axis; the gradient goes to the element that was picked."""
-    x = check_real(name, "input", input)
-    axes = axes_of(name, x.ndim, dim)
-    if len(axes) > 1:
-        raise ShapeError(name, "dim", dim, "one axis", f"use a{name} for several")
-    if _count(x.shape, axes) == 0:
-        raise ShapeError(name, "input", list(x.shape), "at least one element along the reduced axis")
+@_documented("The largest element over axes, NaN if there is one; equals share its gradient", empty=_EMPTY)
+def amax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _extreme("amax", input, *_spelling("amax", dim, keepdim, axis, keepdims), "max")
+
+
+@_documented("The smallest element over axes, NaN if there is one; equals share its gradient", empty=_EMPTY)
+def amin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _extreme("amin", input, *_spelling("amin", dim, keepdim, axis, keepdims), "min")
+
+
+_EXTREMUM_DOC = """The {what} element; along an axis also where it is; or of two arrays the {what}, as torch.{name}.
+
+    Args:
+        input: Tensor or array.
+        dim: An axis; None for all elements; or another Tensor or array, for {other} of the two.
+        keepdim: Whether to keep the reduced axis, of size 1.
+        axis, keepdims: dim and keepdim, as NumPy spells them.
+
+    Returns:
+        The element; with an axis a named tuple (values, indices), the indices int64 and of equals the first,
+        which alone has a gradient; Tensors for a Tensor. NaN counts as the {what}.
+
+    Raises:
+        ShapeError: There is no such axis, or no element along it.
+        DTypeError: input is no array.
+    """
+
+
+def _extremum(name, input, dim, keepdim, axis, keepdims, of_two):
+    if is_array(raw(dim)):
+        return of_two(input, dim)
+    dim, keepdim = _spelling(name, dim, keepdim, axis, keepdims)
+    if dim is None:
+        return _extreme(name, input, None, keepdim, name)
+    x = array(name, "input", input)
+    place = as_axis(name, "dim", dim, x.ndim)
+    if x.ndim == 0:
+        return Extremum(input, wrapped(namespace_of(x).zeros((), "int64"), input))
+    indices = _indices(name, x, place)
+    shape = _dropped(x.shape, (place,), keepdim)
+    return Extremum(reshape(pick(input, indices, place), shape), wrapped(indices.reshape(shape), input))
+
+
+def _indices(name, x, place):
+    """Where along an axis, kept as 1, the largest or smallest elements are."""
+    _nonempty(name, x, (place,))
     xp = namespace_of(x)
-    if not axes:
-        return Extremum(input, _plain(xp.zeros((), "int64"), input))
-    indices = xp.expand_dims((xp.argmax if name == "max" else xp.argmin)(x, axis=axes[0]).astype("int64"), axes[0])
-    shape = _reduced(x.shape, axes, keepdim)
-    y = xp.take_along_axis(x, indices, axis=axes[0]).reshape(shape)
-    full, kept = x.shape, _kept(x.shape, axes)
-
-    def rule(dy, _):
-        place = xp.arange(full[axes[0]]).reshape([-1 if i == axes[0] else 1 for i in range(len(full))])
-        return (lambda: mul(reshape(dy, kept), Tensor((place == indices).astype(dy.dtype))),)
-
-    values = record(name, y, (input,), rule) if is_float(x) else _plain(y, input)
-    return Extremum(values, _plain(indices.reshape(shape), input))
+    return getattr(xp, f"arg{name}")(x, axis=place, keepdims=True).astype("int64")
 
 
-def max(input, dim=None, keepdim=False):
-    """Largest element of all, or (values, indices) along an axis, as torch.max.
-
-    Args:
-        input: Tensor or array.
-        dim: An axis, or None for the largest of all.
-        keepdim: Keep the reduced axis with size 1.
-
-    Returns:
-        A scalar array, or with dim the named tuple (values, indices); Tensors for a Tensor.
-
-    Raises:
-        ShapeError: The axis is out of range or empty.
-        DTypeError: input is no real array.
-    """
-    return _extreme("max", input, None, False) if dim is None else _picked("max", input, dim, keepdim)
+def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _extremum("max", input, dim, keepdim, axis, keepdims, maximum)
 
 
-def min(input, dim=None, keepdim=False):
-    """Smallest element of all, or (values, indices) along an axis, as torch.min.
+def min(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _extremum("min", input, dim, keepdim, axis, keepdims, minimum)
 
-    Args:
-        input: Tensor or array.
-        dim: An axis, or None for the smallest of all.
-        keepdim: Keep the reduced axis with size 1.
 
-    Returns:
-        A scalar array, or with dim the named tuple (values, indices); Tensors for a Tensor.
-
-    Raises:
-        ShapeError: The axis is out of range or empty.
-        DTypeError: input is no real array.
-    """
-    return _extreme("min", input, None, False) if dim is None else _picked("min", input, dim, keepdim)
+max.__doc__ = _EXTREMUM_DOC.format(name="max", what="largest", other="maximum")
+min.__doc__ = _EXTREMUM_DOC.format(name="min", what="smallest", other="minimum")
 
 
 def _argument(name, input, dim, keepdim):
-    x = check_real(name, "input", input)
-    axes = axes_of(name, x.ndim, dim)
-    if _count(x.shape, axes) == 0:
-        raise ShapeError(name, "input", list(x.shape), "at least one element")
-    if dim is not None and len(axes) > 1:
-        raise ShapeError(name, "dim", dim, "one axis or None")
+    x = array(f"arg{name}", "input", input)
+    flat = x.reshape(-1) if dim is None or x.ndim == 0 else x
+    place = as_axis(f"arg{name}", "dim", 0 if dim is None else dim, flat.ndim if x.ndim else 0)
+    over = tuple(range(x.ndim)) if flat is not x else (place,)
+    return wrapped(_indices(name, flat, place).reshape(_dropped(x.shape, over, keepdim)), input)
+
+
+_FIRST = "int64, the shape without that axis; of all elements the position in flattened order"
+
+
+@_documented("Where along an axis the first largest element is", _FIRST, empty=_EMPTY)
+def argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _argument("max", input, *_spelling("argmax", dim, keepdim, axis, keepdims))
+
+
+@_documented("Where along an axis the first smallest element is", _FIRST, empty=_EMPTY)
+def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _argument("min", input, *_spelling("argmin", dim, keepdim, axis, keepdims))
+
+
+def _truth(name, input, dim, keepdim):
+    x = array(name, "input", input)
     xp = namespace_of(x)
-    flat = x.reshape(-1) if dim is None or not axes else x
-    y = xp.asarray(getattr(xp, name)(flat, axis=0 if flat.ndim == 1 else axes[0])).astype("int64")
-    return _plain(y.reshape(_reduced(x.shape, axes, keepdim)), input)
+    y = getattr(xp, name)(x != 0, axis=as_axes(name, "dim", dim, x.ndim), keepdims=keepdim)
+    return wrapped(xp.asarray(y), input)
 
 
-@_documented("argmax", "Index of the first largest element", "int64, the shape without that axis", " or empty")
-def argmax(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    return _argument("argmax", input, *_spelt("argmax", dim, keepdim, axis, keepdims))
+@_documented("Whether all elements along axes are other than 0", "bool, the shape without those axes")
+def all(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _truth("all", input, *_spelling("all", dim, keepdim, axis, keepdims))
 
 
-@_documented("argmin", "Index of the first smallest element", "int64, the shape without that axis", " or empty")
-def argmin(input, dim=None, keepdim=False, axis=None, keepdims=False):
-    return _argument("argmin", input, *_spelt("argmin", dim, keepdim, axis, keepdims))
+@_documented("Whether any element along axes is other than 0", "bool, the shape without those axes")
+def any(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    return _truth("any", input, *_spelling("any", dim, keepdim, axis, keepdims))
 
 
-def logsumexp(input, dim, keepdim=False):
-    """log(sum(exp(input))) over axes without overflow, as torch.logsumexp.
+@_documented("log(sum(exp(input))) over axes, without overflow; integers are taken as float32")
+def logsumexp(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
+    dim, keepdim = _spelling("logsumexp", dim, keepdim, axis, keepdims)
+    x = floats("logsumexp", "input", input)
+    over, shape, wide = as_axes("logsumexp", "dim", dim, x.ndim), x.shape, accumulator(x.dtype)
+    xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
+    with quiet():
+        x = x.astype(wide, copy=False)
+        peak = x.max(axis=over, keepdims=True, initial=-math.inf)
+        peak = xp.where(xp.isfinite(peak), peak, wide.type(0))
+        y = xp.log(summed(xp.exp(x - peak), over, wide, True)) + peak
+    y = xp.asarray(y, dtype).reshape(_dropped(shape, over, keepdim))
 
-    Args:
-        input: Tensor or array of floats.
-        dim: An axis or a tuple of them.
-        keepdim: Keep the reduced axes with size 1.
+    def input_grad(dy, y):
+        dy, x, y = (cast(v, wide) for v in (dy, input, y))
+        return cast(_spread(dy, shape, over) * exp(x - _spread(y, shape, over)), dtype)
 
-    Returns:
-        The shape without those axes, dtype of input; a Tensor for a Tensor.
-
-    Raises:
-        ShapeError: An axis is out of range, named twice or empty.
-        DTypeError: input is no real array of floats.
-    """
-    x = _check_float("logsumexp", input)
-    axes = axes_of("logsumexp", x.ndim, dim)
-    if _count(x.shape, axes) == 0:
-        raise ShapeError("logsumexp", "input", list(x.shape), "at least one element along the reduced axes")
-    xp = namespace_of(x)
-    peak = x.max(axis=axes, keepdims=True)
-    peak = xp.where(xp.isfinite(peak), peak, 0).astype(x.dtype)
-    total = add(log(sum(exp(sub(input, peak)), axes, keepdim=True)), peak)
-    return reshape(total, _reduced(x.shape, axes, keepdim))
-
-
-def _check_float(operator, input):
-    x = check_real(operator, "input", input)
-    if not is_float(x):
-        raise DTypeError(operator, "input", x.dtype.name, "a floating dtype", "convert it first")
-    return x
+    return record("logsumexp", y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), (input,), saves_output=True)
