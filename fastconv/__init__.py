@@ -13,8 +13,6 @@ from fastconv import functional, nn, optim
 from fastconv._version import __version__
 from fastconv.autograd import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 from fastconv.backend import use_backend
-from fastconv.check import check
-from fastconv.config import show_config
 from fastconv.creation import ones, ones_like, tensor, zeros, zeros_like
 from fastconv.errors import CudaError, DeviceError, DTypeError, FastconvError, GraphError, ShapeError
 from fastconv.functional import (
@@ -83,10 +81,11 @@ from fastconv.functional import (
 )
 from fastconv.random import Generator, manual_seed
 
-# What stands on Numba is imported when it is first asked for.
+# What stands on Numba, or is slow to import, is imported when it is first asked for.
 _ON_DEMAND = {
     "get_num_threads": "fastconv.cpu.threads",
     "set_num_threads": "fastconv.cpu.threads",
+    "show_config": "fastconv.config",
     "warmup": "fastconv.cpu.warmup",
 }
 
@@ -119,7 +118,6 @@ __all__ = [
     "argmin",
     "broadcast_to",
     "cat",
-    "check",
     "chunk",
     "clamp",
     "clone",

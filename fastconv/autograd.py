@@ -153,7 +153,7 @@ class Tensor:
 
     def __repr__(self):
         note = ", requires_grad=True" if self._requires_grad else ""
-        return f"tensor({numpy.array2string(_on_host(self.data), separator=', ', prefix='tensor(')}{note})"
+        return f"tensor({numpy.array2string(self.detach().numpy(), separator=', ', prefix='tensor(')}{note})"
 
     def __reduce__(self):
         if self._node is not None:
@@ -406,11 +406,7 @@ def _memory(array):
 
 
 def _unshared(gradient, taken):
-    """The gradient, or a copy of it if it does not have its memory for itself: whoever scales it writes in place.
-
-    A broadcast gradient repeats one element, a sum gives the same one to both sides; `taken` holds the
-    ids of the arrays whose memory is a gradient already.
-    """
+    """The gradient, or a copy if its memory is another's too: whoever clips gradients writes in place."""
     memory = _memory(gradient.data)
     if memory.size != gradient.data.size or id(memory) in taken or not getattr(memory.flags, "writeable", True):
         return gradient.clone()
@@ -450,7 +446,3 @@ def _leading_to(order, wanted):
         if id(edge) in wanted or any(id(e) in useful for e in sources):
             useful.add(id(edge))
     return useful
-
-
-def _on_host(array):
-    return array if isinstance(array, numpy.ndarray) else array.get()

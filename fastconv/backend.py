@@ -24,7 +24,6 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
 import contextlib
 import contextvars
 import importlib
-import inspect
 
 from fastconv.arrays import device_of, is_cupy, namespace_of
 from fastconv.errors import DeviceError, ShapeError
@@ -144,5 +143,7 @@ def signatures(name):
     Raises:
         ImportError: What the backend needs is not installed.
     """
+    import inspect  # slow to import, and nothing but this needs it
+
     module = importlib.import_module(f"fastconv.{name}")
     return {op: inspect.signature(getattr(module, op)) for op in OPERATORS if hasattr(module, op)}

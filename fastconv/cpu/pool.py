@@ -19,6 +19,8 @@ from fastconv.errors import ShapeError
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
 # A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks of channels for threads.
 _CHANNELS, _BLOCKS = 32, 8
+# Positions that int32 can number, those less q * stride of the kernels included.
+_MOST_NARROW = 2**30
 
 
 def max_pool_forward(x, window):
@@ -99,7 +101,7 @@ def _max_pool(x, output, bins):
     indices, places = empty(shape, np.int64, last)
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
-        narrow = np.empty(0, np.int32 if math.prod(x.shape[2:]) < 2**31 else np.int64)
+        narrow = np.empty(0, np.int32 if math.prod(x.shape[2:]) <= _MOST_NARROW else np.int64)
         tasks = planes * _rows(bins)
         work = max(x.size, y.size) / _COMPARISONS
         arguments = (xs, ys, places, narrow, bins.geometry, bins.starts, bins.stops)

@@ -7,11 +7,11 @@ writes to its input.
 
 import math
 
-from fastconv.arrays import accumulator, describe, namespace_of
+from fastconv.arrays import describe, namespace_of
 from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, clamp, exp, masked, sigmoid, tanh, unary
-from fastconv.functional.operands import array, as_axis, floats, is_number, number, quiet, wrapped
+from fastconv.functional.operands import accumulator, array, as_axis, floats, is_number, number, quiet, wrapped
 from fastconv.functional.reduction import summed
 from fastconv.functional.special import erf, erf_values
 

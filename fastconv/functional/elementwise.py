@@ -8,10 +8,11 @@ that were broadcast. Dtypes mix as in PyTorch: see fastconv.functional.operands.
 import math
 
 from fastconv import backend
-from fastconv.arrays import accumulator, is_array, namespace_of
+from fastconv.arrays import is_array, namespace_of
 from fastconv.autograd import is_float, raw, record, wants_grad
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.operands import (
+    accumulator,
     array,
     as_dtype,
     check_broadcast,
@@ -81,8 +82,8 @@ def cast(input, dtype):
     Raises:
         DTypeError: input is no array, or dtype names none that fastconv computes in.
     """
-    x, dtype = array("cast", "input", input), as_dtype("cast", dtype)
-    if x.dtype == dtype:
+    x = array("cast", "input", input)
+    if x.dtype is dtype or x.dtype == (dtype := as_dtype("cast", dtype)):
         return input
     with quiet():
         y = x.astype(dtype)

@@ -3,11 +3,11 @@
 import itertools
 
 from fastconv import backend
-from fastconv.arrays import accumulator, describe, is_array, is_cupy, namespace_of
+from fastconv.arrays import describe, is_array, is_cupy, namespace_of
 from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast
-from fastconv.functional.operands import array, as_axis, as_int, as_ints, result_dtype
+from fastconv.functional.operands import accumulator, array, as_axis, as_int, as_ints, result_dtype
 from fastconv.functional.shape import moved, unsqueeze
 
 

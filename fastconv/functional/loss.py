@@ -4,13 +4,13 @@ Class indices are arrays of integers and get no gradient. Every loss takes `redu
 """
 
 from fastconv import backend
-from fastconv.arrays import accumulator, describe, namespace_of
+from fastconv.arrays import describe, namespace_of
 from fastconv.autograd import Tensor, is_float, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import log_softmax, logsigmoid
 from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
 from fastconv.functional.indexing import pick
-from fastconv.functional.operands import array, as_int, check_broadcast, is_number, number, quiet, wrapped
+from fastconv.functional.operands import accumulator, array, as_int, check_broadcast, is_number, number, quiet, wrapped
 from fastconv.functional.reduction import mean, sum, summed
 from fastconv.functional.shape import reshape
 

@@ -11,14 +11,18 @@ import operator as operators
 
 import numpy
 
+from fastconv import arrays as _arrays
 from fastconv import backend
-from fastconv.arrays import FLOATS, accumulator, describe, is_array, namespace_of
+from fastconv.arrays import FLOATS, describe, is_array, namespace_of
 from fastconv.autograd import Tensor, is_float, raw
 from fastconv.errors import DTypeError, ShapeError
 
 FLOAT = numpy.dtype("float32")  # PyTorch's default dtype
 
 _BLOCK = 1 << 14  # elements of a block that stays in the cache while a formula is computed
+
+# Finding the name of a dtype takes longer than adding two small arrays.
+accumulator = functools.cache(_arrays.accumulator)
 
 # PyTorch gives infinities and NaN without a warning.
 quiet = functools.partial(numpy.errstate, all="ignore")
@@ -33,9 +37,14 @@ def array(operator, argument, value):
     x = raw(value)
     if not is_array(x):
         raise DTypeError(operator, argument, describe(value), "a Tensor or a NumPy or CuPy array")
-    if x.dtype.kind not in "biu" and x.dtype.name not in FLOATS:
+    if not _is_served(x.dtype):
         raise DTypeError(operator, argument, x.dtype.name, " or ".join((*FLOATS, "integers", "bool")))
     return x
+
+
+@functools.cache
+def _is_served(dtype):
+    return dtype.kind in "biu" or dtype.name in FLOATS
 
 
 def floats(operator, argument, value):
@@ -69,6 +78,13 @@ def common(operator, operands):
         DTypeError: An operand is neither array nor number, or a number does not fit the dtype.
         DeviceError: The arrays live on different devices.
     """
+    plain = tuple(raw(value) for value in operands.values())
+    x, w = plain[0], plain[-1]
+    if type(x) is numpy.ndarray and len(plain) == 2:  # two cases that are by far the most frequent
+        if type(w) is numpy.ndarray and x.shape == w.shape and _matches(x.dtype, w.dtype):
+            return numpy, x, w
+        if type(w) in (int, float) and is_float(x) and _matches(x.dtype, x.dtype):
+            return numpy, x, in_dtype(operator, "other", w, numpy, x.dtype)
     values = {
         argument: number(value) if is_number(value) else array(operator, argument, value)
         for argument, value in operands.items()
@@ -81,6 +97,12 @@ def common(operator, operands):
         check_broadcast(operator, {k: v for k, v in values.items() if is_array(v)})
     dtype = result_dtype(operator, values.values())
     return xp, *(in_dtype(operator, argument, value, xp, dtype) for argument, value in values.items())
+
+
+@functools.cache
+def _matches(a, b):
+    """Whether arrays of these dtypes need no conversion to be brought together."""
+    return a == b and a.isnative and _is_served(a)
 
 
 def in_dtype(operator, argument, value, xp, dtype):

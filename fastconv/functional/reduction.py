@@ -7,12 +7,22 @@ follows from shape and strides alone; halves are summed in float32.
 import math
 from typing import NamedTuple
 
-from fastconv.arrays import accumulator, describe, is_array, namespace_of
+from fastconv.arrays import describe, is_array, namespace_of
 from fastconv.autograd import is_float, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, exp, masked, maximum, minimum
 from fastconv.functional.indexing import pick
-from fastconv.functional.operands import array, as_axes, as_axis, as_dtype, floats, is_number, quiet, wrapped
+from fastconv.functional.operands import (
+    accumulator,
+    array,
+    as_axes,
+    as_axis,
+    as_dtype,
+    floats,
+    is_number,
+    quiet,
+    wrapped,
+)
 from fastconv.functional.shape import broadcast_to, reshape
 
 _DOC = """{what}, as torch.{name}.
