@@ -9,12 +9,16 @@ and positions outside the input are padding. Letters and formulas: Dumoulin & Vi
 arXiv:1603.07285.
 """
 
+import math
 import operator as _operator
 from typing import NamedTuple
 
 from fastconv.arrays import check_float, check_same_dtype, describe
 from fastconv.errors import DTypeError, ShapeError
 
+# Of a stride, a size and the like: products of two still fit the 64 bits in which kernels compute offsets.
+LARGEST = 2**31 - 1
+_MOST_ELEMENTS = 2**48
 _LETTERS = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
@@ -132,8 +136,20 @@ class Window(NamedTuple):
                     f"at most the {padded} positions of the padded input",
                 )
             output.append((padded - span) // stride[i] + 1)
-        return cls(
-            name, batch, channels, filters, groups, tuple(size), tuple(kernel), stride, dilation, padding, tuple(output)
+        return _addressable(
+            cls(
+                name,
+                batch,
+                channels,
+                filters,
+                groups,
+                tuple(size),
+                tuple(kernel),
+                stride,
+                dilation,
+                padding,
+                tuple(output),
+            )
         )
 
     @classmethod
@@ -193,8 +209,20 @@ class Window(NamedTuple):
                 raise ShapeError(
                     name, "padding", sum(padding[i]), f"less than the {full} positions of the result on axis {i + 2}"
                 )
-        return cls(
-            name, batch, filters, channels, groups, tuple(result), tuple(kernel), stride, dilation, padding, tuple(size)
+        return _addressable(
+            cls(
+                name,
+                batch,
+                filters,
+                channels,
+                groups,
+                tuple(result),
+                tuple(kernel),
+                stride,
+                dilation,
+                padding,
+                tuple(size),
+            )
         )
 
     @classmethod
@@ -247,8 +275,8 @@ class Window(NamedTuple):
                     f"at most the {padded} positions of the padded input",
                 )
             output.append(count)
-        return cls(
-            operator, batch, channels, channels, 1, tuple(size), kernel, stride, dilation, padding, tuple(output)
+        return _addressable(
+            cls(operator, batch, channels, channels, 1, tuple(size), kernel, stride, dilation, padding, tuple(output))
         )
 
 
@@ -362,6 +390,14 @@ def _check_conv_arrays(operator, input, weight, bias, rank):
         check_same_dtype(operator, "bias", bias, "input", input)
 
 
+def _addressable(window):
+    """window, unless its input or output has more elements than any memory."""
+    for shape in (window.input_shape, window.output_shape):
+        if math.prod(shape) > _MOST_ELEMENTS:
+            raise ShapeError(window.operator, "output", list(shape), f"at most {_MOST_ELEMENTS} elements")
+    return window
+
+
 def _check_bias(operator, bias, filters):
     if bias is not None and bias.shape != (filters,):
         raise ShapeError(operator, "bias", list(bias.shape), f"[{filters}], one a filter")
@@ -381,4 +417,6 @@ def _whole(operator, argument, value, least):
         raise DTypeError(operator, argument, describe(value), "an int or a tuple of ints") from None
     if number < least:
         raise ShapeError(operator, argument, number, f"at least {least}")
+    if number > LARGEST:
+        raise ShapeError(operator, argument, number, f"at most {LARGEST}")
     return number

@@ -23,7 +23,7 @@ SHAPES = [
     (1, 1, 91, 97),
     (2, 5, 6, 7, 8),
 ]
-C = 1.0  # worst seen over all of these: 0.92 of the bound
+C = 1.0  # worst seen over all of these: 0.95 of the bound
 EPS = 1e-5
 
 
@@ -72,9 +72,11 @@ def test_all_operators(shape, last, dtype, mean, affine):
 @pytest.mark.parametrize("dtype, mean", [("float32", 1e4), ("float32", -1e6), ("float64", 1e12)])
 def test_variance_beside_a_large_mean(last, dtype, mean):
     x = stored((np.random.default_rng(1).standard_normal((4, 6, 33, 50)) + mean).astype(dtype), last)
-    expected = reference.batch_norm_statistics(x.astype("longdouble").astype("float64"))
+    # The differences are exact; the reference would round the mean to float64.
+    rows = np.moveaxis(x, 1, 0).reshape(6, -1).astype("float64") - mean
+    expected = mean + rows.mean(axis=1), rows.var(axis=1)
     for actual, exact in zip(norm.batch_norm_statistics(x), expected, strict=True):
-        np.testing.assert_allclose(actual, exact, rtol=16 * np.finfo(dtype).eps)
+        assert_within(actual, exact, bound(exact, abs(exact), rows.shape[1], np.dtype(dtype), C))
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])

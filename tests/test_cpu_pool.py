@@ -6,12 +6,14 @@ import pytest
 
 from fastconv import reference
 from fastconv.cpu import pool, threads
+from fastconv.cpu.layout import is_channels_last
 from fastconv.errors import ShapeError
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
 from tests.storage import storages
 
-DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
+DTYPES = ["float32", "float64"]
+HALVES = ["float16", ml_dtypes.bfloat16]  # on the kernels of float32
 # Around vectors and whole multiples of them: rows of 1 to 70 bins, at strides that have kernels of their own.
 SIZES = [(1,), (5,), (71,), (3, 4), (13, 17), (9, 70), (4, 5, 33), (6, 7, 5)]
 # kernel, stride, padding, dilation, ceil_mode: one number for all axes, or a pair (before, after) for all
@@ -27,8 +29,22 @@ WINDOWS = [
     (3, 3, 1, 2, False),
     (3, 1, 2, 3, True),
 ]
-CELLS = [1, 2, 3, 5, 8, 40]
-C = 1.0  # worst seen over all of these: 0.61 of the bound
+# size and output: one cell, even and uneven ones, more cells than positions
+CELLS = [
+    *((size, (1,) * len(size)) for size in ((1,), (71,), (257,), (300,), (13, 17), (2, 64), (3, 5, 7))),
+    ((71,), (8,)),
+    ((72,), (9,)),
+    ((5,), (40,)),
+    ((13, 17), (3, 2)),
+    ((13, 17), (7, 30)),
+    ((16, 80), (4, 20)),
+    ((16, 80), (2, 5)),
+    ((9, 70), (9, 35)),
+    ((4, 5, 33), (2, 5, 11)),
+    ((4, 5, 33), (3, 1, 8)),
+]
+# Worst seen over all of these: 0.64 of the bound, of halves 1.00: one that rounds to its other neighbour.
+C = 1.0
 BATCH, CHANNELS = 2, 3
 
 
@@ -60,19 +76,23 @@ def problems():
     return [pytest.param(w, id=f"{list(size)}-{i}") for i, (size, w) in enumerate(found) if w is not None]
 
 
-def check_sum(actual, operator, arguments, dtype, length, last):
+def check_sum(actual, operator, arguments, dtype, length):
     a, *rest = arguments
     expected = operator(a.astype("float64"), *rest)
     scale = abs(operator(abs(a.astype("float64")), *rest))
     assert actual.dtype == dtype
-    assert np.moveaxis(actual, 1, -1).flags.c_contiguous or not last
-    return assert_within(actual, expected, bound(expected, scale, length, actual.dtype, C))
+    assert (np.moveaxis(actual, 1, -1) if is_channels_last(a) else actual).flags.c_contiguous
+    assert_within(actual, expected, bound(expected, scale, length, actual.dtype, C))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
 @pytest.mark.parametrize("window", problems())
-def test_windows(window, last, dtype):
+def test_windows(window, last):
+    for dtype in DTYPES + (HALVES if window.size == (13, 17) else []):
+        check_window(window, last, dtype)
+
+
+def check_window(window, last, dtype):
     rng = np.random.default_rng(0)
     x = stored(with_ties(rng, window.input_shape, dtype), last)
     y, indices = pool.max_pool_forward(x, window)
@@ -88,24 +108,26 @@ def test_windows(window, last, dtype):
             pool.pool_gather(x, indices).astype("f8"), reference.pool_gather(x, indices).astype("f8")
         )
         dx = pool.pool_scatter(dy, indices, window.size)
-        check_sum(dx, reference.pool_scatter, (dy, indices, window.size), dtype, taps, last)
+        check_sum(dx, reference.pool_scatter, (dy, indices, window.size), dtype, taps)
     if max(window.dilation) > 1:
         return
     x = stored(rng.standard_normal(window.input_shape).astype(dtype), last)
     for count_include_pad, divisor in ((True, None), (False, None), (True, -3)):
         rest = (window, count_include_pad, divisor)
-        check_sum(pool.avg_pool_forward(x, *rest), reference.avg_pool_forward, (x, *rest), dtype, taps, last)
+        check_sum(pool.avg_pool_forward(x, *rest), reference.avg_pool_forward, (x, *rest), dtype, taps)
         dx = pool.avg_pool_input_grad(dy, *rest)
-        check_sum(dx, reference.avg_pool_input_grad, (dy, *rest), dtype, taps, last)
+        check_sum(dx, reference.avg_pool_input_grad, (dy, *rest), dtype, taps)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
-@pytest.mark.parametrize("cells", CELLS)
-@pytest.mark.parametrize("size", [*SIZES, (16, 80), (300,), (257,)])
-def test_cells(size, cells, last, dtype):
+@pytest.mark.parametrize("size, output", CELLS)
+def test_cells(size, output, last):
+    for dtype in DTYPES + (HALVES if size == (13, 17) else []):
+        check_cells(size, output, last, dtype)
+
+
+def check_cells(size, output, last, dtype):
     rng = np.random.default_rng(1)
-    output = (cells, *(max(cells - 1, 1),) * (len(size) - 1))
     x = stored(with_ties(rng, (BATCH, CHANNELS, *size), dtype), last)
     y, indices = pool.adaptive_max_pool_forward(x, output)
     expected, expected_indices = reference.adaptive_max_pool_forward(x, output)
@@ -115,11 +137,11 @@ def test_cells(size, cells, last, dtype):
     x = stored(rng.standard_normal(x.shape).astype(dtype), last)
     elements = int(np.prod([-(-i // o) + 1 for i, o in zip(size, output, strict=True)]))
     y = pool.adaptive_avg_pool_forward(x, output)
-    check_sum(y, reference.adaptive_avg_pool_forward, (x, output), dtype, elements, last)
+    check_sum(y, reference.adaptive_avg_pool_forward, (x, output), dtype, elements)
     windows = int(np.prod([-(-o // i) + 1 for i, o in zip(size, output, strict=True)]))
     dy = stored(rng.standard_normal(y.shape).astype(dtype), last)
     dx = pool.adaptive_avg_pool_input_grad(dy, size)
-    check_sum(dx, reference.adaptive_avg_pool_input_grad, (dy, size), dtype, windows, last)
+    check_sum(dx, reference.adaptive_avg_pool_input_grad, (dy, size), dtype, windows)
 
 
 def every_result(x, window, cells):
@@ -178,7 +200,8 @@ def test_storage_of_every_kind():
             assert actual.dtype.isnative
         np.testing.assert_array_equal(pool.pool_scatter(dy, at, window.size), dx, err_msg=name)
         np.testing.assert_array_equal(pool.pool_gather(x, at), y, err_msg=name)
-        average = pool.avg_pool_forward(plain, window, True, None)
+        # Another format has sums of another order: only within one format are results the same to the bit.
+        average = pool.avg_pool_forward(stored(plain, name == "channels_last"), window, True, None)
         np.testing.assert_array_equal(pool.avg_pool_forward(x, window, True, None), average, err_msg=name)
         np.testing.assert_array_equal(x, before, err_msg=name)
 

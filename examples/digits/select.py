@@ -20,8 +20,8 @@ CANDIDATES = (
     {"noise": 0.0},
     {"noise": 0.1},
     {"shift": 0.5},
-    {"max_lr": 2e-3},
-    {"max_lr": 1e-2},
+    {"max_lr": 5e-3},
+    {"max_lr": 2e-2},
     {"epochs": 12},
     {"epochs": 30},
 )

@@ -26,7 +26,7 @@ class Settings(NamedTuple):
 
     epochs: int = 20
     batch: int = 64
-    max_lr: float = 5e-3
+    max_lr: float = 1e-2
     weight_decay: float = 1e-2
     shift: float = 1.0
     noise: float = 0.05

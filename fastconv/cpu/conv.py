@@ -75,9 +75,9 @@ def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
             w = np.ascontiguousarray(w.T).reshape(-1)
             parallel_for(depthwise.depthwise_last, depthwise.rows(sampling), work, xs, w, bs, ys, sampling, offsets)
         else:
-            planes = sampling.batch * sampling.groups * sampling.filters
+            tasks, block, places = depthwise.blocks(sampling, offsets)
             w = np.ascontiguousarray(w).reshape(-1)
-            parallel_for(depthwise.depthwise_first, planes, work, xs, w, bs, ys, sampling, offsets)
+            parallel_for(depthwise.depthwise_first, tasks, work, xs, w, bs, ys, sampling, block, places)
         return
     columns = panel(xs.dtype)
     lanes = columns if last else ROWS

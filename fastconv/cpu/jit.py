@@ -8,6 +8,7 @@ compiles anew. FASTCONV_NUMBA_CACHE=0 switches the disk cache off.
 import functools
 import os
 import pathlib
+import pickle
 
 import numba
 import numpy as np
@@ -55,24 +56,31 @@ def _compile(function, **options):
 
 
 def _make_cache_safe(dispatcher):
-    """Tie the cached code to every source file here, and let no failure to write it reach the caller.
+    """Tie the cached code to every source file here, and let no failure to read or write it reach the caller.
 
     Numba looks only at the file that holds the function, so a kernel would outlive a change of the
     micro-kernel it calls; and a disk that fills up would turn a convolution into an OSError.
     """
-    files = getattr(dispatcher._cache, "_cache_file", None)
+    cache = dispatcher._cache
+    files = getattr(cache, "_cache_file", None)
     if files is not None and hasattr(files, "_source_stamp"):
         files._source_stamp = (files._source_stamp, _stamp())
-    save = dispatcher._cache.save_overload
+    cache.load_overload = _or_do_without(cache.load_overload, cache)
+    cache.save_overload = _or_do_without(cache.save_overload, cache)
 
-    @functools.wraps(save)
-    def save_or_do_without(signature, data):
+
+def _or_do_without(method, cache):
+    """The method of a cache; once it fails the kernel is compiled in every process, as if there were no cache."""
+
+    @functools.wraps(method)
+    def call(*args):
         try:
-            save(signature, data)
-        except OSError:
-            dispatcher._cache.disable()
+            return method(*args)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            cache.disable()
+            return None
 
-    dispatcher._cache.save_overload = save_or_do_without
+    return call
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Pooling on the CPU: which kernel serves a call, and in which pieces.
 
-    maxima           rows of bins (channels first) or pixels (channels last); the indices come with them
-    averages         sums over boxes, forward and back by one kernel
-    gather, scatter  by the indices of maxima
+maxima           rows of bins (channels first) or pixels (channels last); the indices come with them
+averages         sums over boxes, forward and back by one kernel
+gather, scatter  by the indices of maxima
 """
 
 import math
@@ -17,7 +17,7 @@ from fastconv.errors import ShapeError
 
 # Rough speeds of one thread, elements in a nanosecond: they only decide whether a call is worth a second thread.
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
-# A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks of channels for threads.
+# A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks for threads.
 _CHANNELS, _BLOCKS = 32, 8
 # Positions that int32 can number, those less q * stride of the kernels included.
 _MOST_NARROW = 2**30
@@ -155,4 +155,5 @@ def _places(indices, last):
 
 def _check_indices(operator, faults, size):
     if faults[0]:
-        raise ShapeError(operator, "indices", "an index out of range", f"0 to {math.prod(size) - 1}, below {list(size)}")
+        expected = f"positions below {math.prod(size)}, in a plane of {list(size)}"
+        raise ShapeError(operator, "indices", "an index out of range", expected)

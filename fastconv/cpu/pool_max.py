@@ -136,7 +136,7 @@ def max_pool_last(first, last, x, y, indices, narrow, geometry, starts, stops, c
     """y and indices for channels last; a task is one row of pixels of y."""
     height, width = geometry[SIZE + 1], geometry[SIZE + 2]
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
-    inner = depth_out + height_out
+    inner, step = depth_out + height_out, geometry[STEP + 2]
     found = np.empty(channels, narrow.dtype)
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out
@@ -153,13 +153,32 @@ def max_pool_last(first, last, x, y, indices, narrow, geometry, starts, stops, c
                 put(y, row + c, -np.inf)
             for d in range(starts[o], stops[o], geometry[STEP]):
                 for h in range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1]):
-                    for w in range(starts[inner + q], stops[inner + q], geometry[STEP + 2]):
-                        position = (d * height + h) * width + w
-                        source = (image + position) * channels
+                    line = (d * height + h) * width
+                    w = starts[inner + q]
+                    while w + step < stops[inner + q]:
+                        _compete_pair(x, image, line + w, line + w + step, channels, y, row, found)
+                        w += 2 * step
+                    if w < stops[inner + q]:
+                        place = found.dtype.type(line + w)
                         for c in range(channels):
-                            value, best = get(x, source + c), get(y, row + c)
+                            value, best, at = get(x, (image + line + w) * channels + c), get(y, row + c), get(found, c)
                             wins = (value > best) | (value != value)
                             put(y, row + c, value if wins else best)
-                            put(found, c, position if wins else get(found, c))
+                            put(found, c, place if wins else at)
             for c in range(channels):
                 put(indices, row + c, get(found, c))
+
+
+@inline
+def _compete_pair(x, image, position, next_position, channels, y, row, found):
+    """Let two pixels compete for the maxima of a third: as two taps in _scan_taps."""
+    source, next_source = (image + position) * channels, (image + next_position) * channels
+    place, next_place = found.dtype.type(position), found.dtype.type(next_position)
+    for c in range(channels):
+        value, best, at = get(x, source + c), get(y, row + c), get(found, c)
+        wins = (value > best) | (value != value)
+        best, at = value if wins else best, place if wins else at
+        value = get(x, next_source + c)
+        wins = (value > best) | (value != value)
+        put(y, row + c, value if wins else best)
+        put(found, c, next_place if wins else at)

@@ -110,9 +110,14 @@ def _sum_bin(columns, y, at, start, stop, lanes):
             total += get(columns, w)
         put(y, at, total)
     else:
-        for c in range(lanes):
-            put(y, at + c, 0)
-        for w in range(start, stop):
+        first = start * lanes
+        if stop - start >= 2:
+            for c in range(lanes):
+                put(y, at + c, get(columns, first + c) + get(columns, first + lanes + c))
+        else:
+            for c in range(lanes):
+                put(y, at + c, get(columns, first + c) if stop > start else 0)
+        for w in range(start + 2, stop):
             for c in range(lanes):
                 put(y, at + c, get(y, at + c) + get(columns, w * lanes + c))
 

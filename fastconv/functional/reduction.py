@@ -41,7 +41,7 @@ _DOC = """{what}, as torch.{name}.
         DTypeError: input is no array, or of no dtype that this is defined for.
     """
 
-_SEQUENTIAL = 256  # additions one after the other, before a sum is split
+_SEQUENTIAL = 256  # additions one after the other that are not worth splitting
 
 
 class Extremum(NamedTuple):
@@ -100,29 +100,46 @@ def _nonempty(name, x, over):
 def summed(x, over, dtype, keepdim=False):
     """Plain sum in the given dtype, whose error grows with the square root of the count at most.
 
-    NumPy adds pairwise along the axis that varies fastest in memory, and one after the other along all
-    others, where rounding errors can all point the same way: long axes of that kind are split in two.
+    NumPy adds pairwise along axes that lie together in memory, and one after the other along all others,
+    where rounding errors can all point the same way: those are split where they are long.
     """
-    xp = namespace_of(x)
-    long = sorted(over, key=lambda i: x.shape[i])[-1] if over else None
-    if long is not None and x.shape[long] > _SEQUENTIAL and is_float(x) and _fastest(x) not in over:
-        blocks = math.isqrt(x.shape[long])
-        size = x.shape[long] // blocks
-        split = (*x.shape[:long], blocks, size, *x.shape[long + 1 :])
-        head = x[(slice(None),) * long + (slice(0, blocks * size),)].reshape(split)
-        inner = tuple(i + (i >= long) for i in over)  # the axis of the blocks stays
-        parts = head.sum(axis=inner, dtype=dtype, keepdims=True).sum(axis=long, dtype=dtype)
-        total = parts.reshape(_kept(x.shape, over))
-        if blocks * size < x.shape[long]:
-            rest = x[(slice(None),) * long + (slice(blocks * size, None),)]
-            total = total + rest.sum(axis=over, dtype=dtype, keepdims=True)
-        return total.reshape(_dropped(x.shape, over, keepdim))
-    return xp.asarray(x.sum(axis=over, dtype=dtype, keepdims=keepdim))
+    if _count(x.shape, over) <= _SEQUENTIAL or not is_float(x):
+        return namespace_of(x).asarray(x.sum(axis=over, dtype=dtype, keepdims=keepdim))
+    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))  # that of the elements in memory
+    rest = [i for i in order if i not in over]
+    total = _total(*_merged(x.transpose(order), [i in over for i in order]), dtype)
+    total = total.reshape([x.shape[i] for i in rest]).transpose([rest.index(i) for i in sorted(rest)])
+    return total.reshape(_dropped(x.shape, over, keepdim))
 
 
-def _fastest(x):
-    """The axis whose neighbours lie closest in memory."""
-    return sorted(range(x.ndim), key=lambda i: (x.shape[i] == 1, abs(x.strides[i])))[0]
+def _merged(x, summed):
+    """x with neighbouring axes that are all summed as one where that is a view, and which axes are summed."""
+    shape, flags, end = [], [], None
+    for size, stride, flag in zip(x.shape, x.strides, summed, strict=True):
+        if flag and flags and flags[-1] and end == size * stride:
+            shape[-1] *= size
+        else:
+            shape.append(size)
+            flags.append(flag)
+        end = stride
+    return x.reshape(shape), [i for i, flag in enumerate(flags) if flag]
+
+
+def _total(x, over, dtype):
+    """The sum over axes, kept, of an array whose axes are in the order of the memory."""
+    rest = [i for i in over if i != x.ndim - 1]  # along the last one NumPy adds pairwise
+    if _count(x.shape, rest) <= _SEQUENTIAL:
+        return x.sum(axis=tuple(over), dtype=dtype, keepdims=True)
+    long = sorted(rest, key=lambda i: x.shape[i])[-1]
+    blocks = math.isqrt(x.shape[long])
+    size = x.shape[long] // blocks
+    lead = (slice(None),) * long
+    parts = x[(*lead, slice(0, blocks * size))].reshape(*x.shape[:long], blocks, size, *x.shape[long + 1 :])
+    inner = [i + (i >= long) for i in over]  # all but the axis of the blocks
+    total = _total(parts, inner, dtype).sum(axis=long, dtype=dtype)
+    if blocks * size < x.shape[long]:
+        total = total + _total(x[(*lead, slice(blocks * size, None))], over, dtype)
+    return total
 
 
 @_documented(
@@ -275,7 +292,7 @@ def _indices(name, x, place):
     """Where along an axis, kept as 1, the largest or smallest elements are."""
     _nonempty(name, x, (place,))
     xp = namespace_of(x)
-    return getattr(xp, f"arg{name}")(x, axis=place, keepdims=True).astype("int64")
+    return getattr(xp, f"arg{name.removeprefix('arg')}")(x, axis=place, keepdims=True).astype("int64")
 
 
 def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
@@ -291,9 +308,9 @@ min.__doc__ = _EXTREMUM_DOC.format(name="min", what="smallest", other="minimum")
 
 
 def _argument(name, input, dim, keepdim):
-    x = array(f"arg{name}", "input", input)
+    x = array(name, "input", input)
     flat = x.reshape(-1) if dim is None or x.ndim == 0 else x
-    place = as_axis(f"arg{name}", "dim", 0 if dim is None else dim, flat.ndim if x.ndim else 0)
+    place = as_axis(name, "dim", 0 if dim is None else dim, flat.ndim if x.ndim else 0)
     over = tuple(range(x.ndim)) if flat is not x else (place,)
     return wrapped(_indices(name, flat, place).reshape(_dropped(x.shape, over, keepdim)), input)
 
@@ -303,12 +320,12 @@ _FIRST = "int64, the shape without that axis; of all elements the position in fl
 
 @_documented("Where along an axis the first largest element is", _FIRST, empty=_EMPTY)
 def argmax(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
-    return _argument("max", input, *_spelling("argmax", dim, keepdim, axis, keepdims))
+    return _argument("argmax", input, *_spelling("argmax", dim, keepdim, axis, keepdims))
 
 
 @_documented("Where along an axis the first smallest element is", _FIRST, empty=_EMPTY)
 def argmin(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
-    return _argument("min", input, *_spelling("argmin", dim, keepdim, axis, keepdims))
+    return _argument("argmin", input, *_spelling("argmin", dim, keepdim, axis, keepdims))
 
 
 def _truth(name, input, dim, keepdim):

@@ -1,0 +1,236 @@
+"""Activation functions: PyTorch's values, gradients and NaN; one rounding for halves; every refusal."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch.nn.functional as T
+
+import fastconv.functional as F
+from fastconv.autograd import grad
+from fastconv.creation import tensor
+from fastconv.errors import DTypeError, ShapeError
+from fastconv.tolerance import assert_within
+from tests.gradients import check_gradients
+from tests.storage import storages
+from tests.witness import as_torch, check_like_torch, to_numpy, torch
+
+FLOATS = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
+# name, options
+CASES = [
+    ("relu", {}),
+    ("relu6", {}),
+    ("leaky_relu", {}),
+    ("leaky_relu", {"negative_slope": 0.3}),
+    ("leaky_relu", {"negative_slope": -1.5}),
+    ("elu", {}),
+    ("elu", {"alpha": 0.3}),
+    ("selu", {}),
+    ("celu", {}),
+    ("celu", {"alpha": 1.7}),
+    ("silu", {}),
+    ("gelu", {}),
+    ("gelu", {"approximate": "tanh"}),
+    ("mish", {}),
+    ("softplus", {}),
+    ("softplus", {"beta": 2.5, "threshold": 3}),
+    ("softsign", {}),
+    ("hardtanh", {}),
+    ("hardtanh", {"min_val": -0.5, "max_val": 2}),
+    ("hardsigmoid", {}),
+    ("hardswish", {}),
+    ("logsigmoid", {}),
+    ("threshold", {"threshold": 0.2, "value": -7.0}),
+    ("sigmoid", {}),
+    ("tanh", {}),
+    ("softmax", {"dim": 1}),
+    ("softmax", {"dim": -2}),
+    ("log_softmax", {"dim": 0}),
+    ("log_softmax", {"dim": -1}),
+]
+IDS = [f"{name}-{options}" for name, options in CASES]
+# PyTorch 2.13 computes the constants of these in float32, whatever the dtype.
+COARSE = {"hardsigmoid": 1e-6, "celu": 1e-6}
+ELEMENTWISE = [c for c in CASES if "dim" not in c[1]]
+
+
+def normal(*shape, seed=0):
+    return 2 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def both(name, options):
+    theirs = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "logsigmoid": T.logsigmoid}.get(name) or getattr(T, name)
+    return (lambda x: getattr(F, name)(x, **options)), (lambda x: theirs(x, **options))
+
+
+@pytest.mark.parametrize("name, options", CASES, ids=IDS)
+@pytest.mark.parametrize("shape", [(4, 5, 3), (2, 0), (40, 500)], ids=str)
+def test_values_and_gradients_are_pytorchs(name, options, shape):
+    check_like_torch(*both(name, options), normal(*shape), rtol=COARSE.get(name, 1e-11), atol=1e-13)
+
+
+@pytest.mark.parametrize("name, options", CASES, ids=IDS)
+def test_derivatives(name, options):
+    x = normal(4, 5)
+    x[abs(x) < 1e-3] = 0.1  # none of the kinks
+    check_gradients(both(name, options)[0], x)
+
+
+@pytest.mark.parametrize("name, options", ELEMENTWISE, ids=IDS[: len(ELEMENTWISE)])
+def test_an_array_without_axes(name, options):
+    check_like_torch(*both(name, options), np.array(0.7), rtol=COARSE.get(name, 1e-12))
+
+
+@pytest.mark.parametrize("name, options", ELEMENTWISE, ids=IDS[: len(ELEMENTWISE)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extreme_values_are_pytorchs(name, options, dtype):
+    x = np.array(
+        [0.0, 1.0, -1.0, 3.0, -3.0, 6.0, 0.2, 25.0, -25.0, 90.0, -90.0, 800.0, -800.0, np.inf, -np.inf, np.nan]
+    )
+    ours, theirs = both(name, options)
+    x = x.astype(dtype)
+    mine, other = tensor(x, requires_grad=True), as_torch(x, True)
+    y, expected = ours(mine), theirs(other)
+    # In float32 PyTorch computes 1 + erf(x) of the lower tail in float32, of which little is left.
+    loose = dict(rtol=2e-5, atol=2e-6) if dtype == "float32" else dict(rtol=COARSE.get(name, 1e-11), atol=1e-13)
+    finite = np.isfinite(x) if name == "gelu" else np.full(x.shape, True)  # PyTorch's of infinity is NaN in float32
+    np.testing.assert_allclose(y.data[finite], to_numpy(expected)[finite], **loose)
+    (dx,) = grad(y, mine, tensor(np.full_like(x, 2.0)))
+    (want,) = torch.autograd.grad(expected, other, torch.full_like(expected, 2.0))
+    infinite = np.isinf(x) | np.isnan(x)  # where PyTorch's formulas give NaN, sometimes, and ours a limit
+    np.testing.assert_allclose(dx.data[~infinite], to_numpy(want)[~infinite], **loose)
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6", "hardtanh", "leaky_relu"])
+def test_an_infinite_gradient_is_cut_off_not_multiplied_by_zero(name):
+    x, dy = np.array([np.nan, 2.0, -2.0, 0.0, 0.5]), np.array([1.0, np.inf, np.inf, np.nan, np.nan])
+    ours, theirs = both(name, {})
+    mine, other = tensor(x, requires_grad=True), as_torch(x, True)
+    (dx,) = grad(ours(mine), mine, tensor(dy))
+    np.testing.assert_array_equal(dx.data, torch.autograd.grad(theirs(other), other, as_torch(dy))[0].numpy())
+
+
+@pytest.mark.parametrize("name, options", CASES, ids=IDS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_dtype_is_rounded_once(name, options, dtype):
+    x = normal(6, 7).astype(dtype)
+    ours, theirs = both(name, options)
+    if name in COARSE:  # not exact enough to be a witness
+        theirs = composed(name, options)
+    mine, exact = tensor(x, requires_grad=True), as_torch(x.astype("float64"), True)
+    y, expected = ours(mine), theirs(exact)
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    wide = float(np.finfo("float64" if dtype == "float64" else "float32").eps)
+    want = to_numpy(expected)
+    assert y.dtype == np.dtype(dtype)
+    # A formula of a few steps on values of about 7: measured worst case 0.2 of a bound.
+    assert_within(y.data, want, eps * abs(want) + 8 * wide * (1 + abs(want)))
+    dy = normal(6, 7, seed=1).astype(dtype)
+    (dx,) = grad(y, mine, tensor(dy))
+    (dwant,) = torch.autograd.grad(expected, exact, as_torch(dy.astype("float64")))
+    dwant = to_numpy(dwant)
+    assert dx.dtype == np.dtype(dtype)
+    # Those that read their result read it rounded, softmax also the sum of its products with dy.
+    read = {"sigmoid": 1, "tanh": 4, "softmax": 8, "log_softmax": 16}.get(name, 0)
+    scale = abs(dwant) + abs(dy.astype("float64")) * (1 if read else 0) + (1 if "softmax" in name else 0)
+    assert_within(dx.data, dwant, eps * (abs(dwant) + read * scale) + 32 * wide * (abs(dwant) + abs(dy.astype("f8"))))
+
+
+def composed(name, options):
+    """The definition in PyTorch's elementary functions."""
+    if name == "hardsigmoid":
+        return lambda x: torch.clamp(x + 3, 0, 6) / 6
+    alpha = options.get("alpha", 1.0)
+    return lambda x: torch.where(x > 0, x, alpha * torch.expm1(x / alpha))
+
+
+@pytest.mark.parametrize("name, options", CASES, ids=IDS)
+def test_storage_changes_no_argument_and_no_result_but_by_rounding(name, options):
+    x = normal(6, 7, 5)
+    ours, _ = both(name, options)
+    want = ours(x)
+    for storage, stored in storages(x):
+        before = stored.tobytes()
+        np.testing.assert_allclose(ours(stored), want, rtol=1e-13, atol=1e-15, err_msg=storage)
+        assert ours(stored).dtype.isnative
+        assert stored.tobytes() == before
+
+
+def test_softmax_does_not_overflow():
+    x = np.array([[1e4, 1e4 - 1, 0.0], [-1e4, -1e4, -1e4 - 2], [-np.inf, 0.0, -np.inf]])
+    for name in ("softmax", "log_softmax"):
+        check_like_torch(*both(name, {"dim": 1}), x)
+    spoilt = np.array([[np.inf, 1.0], [np.nan, 1.0], [-np.inf, -np.inf]])
+    for name in ("softmax", "log_softmax"):
+        ours, theirs = both(name, {"dim": 1})
+        np.testing.assert_array_equal(ours(spoilt), theirs(as_torch(spoilt)).numpy())
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice:UserWarning")  # PyTorch's
+@pytest.mark.parametrize("shape", [(4,), (4, 5), (2, 3, 4), (2, 3, 4, 5)], ids=str)
+def test_softmax_without_an_axis_is_pytorchs(shape):
+    for name in ("softmax", "log_softmax"):
+        check_like_torch(*both(name, {}), normal(*shape))
+
+
+def test_softmax_in_another_dtype():
+    x = normal(3, 4).astype("float32")
+    y = F.softmax(x, 1, dtype="float64")
+    np.testing.assert_allclose(y, T.softmax(as_torch(x), 1, dtype=torch.float64).numpy(), rtol=1e-14)
+    assert F.log_softmax(tensor(x, requires_grad=True), -1, dtype="float16").dtype == np.float16
+
+
+def test_softmax_of_an_array_without_axes():
+    for name in ("softmax", "log_softmax"):
+        check_like_torch(*both(name, {"dim": 0}), np.array(3.0))
+
+
+def test_inplace_is_taken_and_writes_nothing():
+    x = normal(5)
+    before = x.copy()
+    for name in (
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "silu",
+        "mish",
+        "hardtanh",
+        "hardsigmoid",
+        "hardswish",
+    ):
+        getattr(F, name)(x, inplace=True)
+        np.testing.assert_array_equal(x, before)
+    F.threshold(x, 0.0, 1.0, inplace=True)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda x: F.relu([1.0]), DTypeError, "relu: input: got list"),
+        (lambda x: F.gelu(x, "erf"), ShapeError, "gelu: approximate: got 'erf'"),
+        (lambda x: F.hardtanh(x, 1.0, -1.0), ShapeError, "hardtanh: min_val"),
+        (lambda x: F.celu(x, 0), ShapeError, "celu: alpha: got 0"),
+        (lambda x: F.softplus(x, 0), ShapeError, "softplus: beta"),
+        (lambda x: F.leaky_relu(x, "a"), DTypeError, "leaky_relu: negative_slope: got str"),
+        (lambda x: F.elu(x, None), DTypeError, "elu: alpha"),
+        (lambda x: F.threshold(x, x, 1.0), DTypeError, "threshold: threshold"),
+        (lambda x: F.softmax(x, 2), ShapeError, "softmax: dim: got 2"),
+        (lambda x: F.log_softmax(x, "a"), DTypeError, "log_softmax: dim"),
+        (lambda x: F.softmax(x, 0, dtype="text"), DTypeError, "cast: dtype"),
+        (lambda x: F.silu(x.astype(complex)), DTypeError, "silu: input: got complex128"),
+    ],
+)
+def test_refusals(call, error, message):
+    with pytest.raises(error, match=message):
+        call(normal(2, 3))
+
+
+def test_integers_count_as_float32_and_relu_keeps_them():
+    x = np.array([-2, 0, 3])
+    assert F.sigmoid(x).dtype == F.softmax(x, 0).dtype == F.elu(x).dtype == np.float32
+    y = F.relu(x)
+    assert y.dtype == np.int64
+    np.testing.assert_array_equal(y, [0, 0, 3])
