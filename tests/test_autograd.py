@@ -210,13 +210,9 @@ def test_change_of_an_array_that_no_rule_reads_is_nobodys_business():
     ):  # fmt: skip
         x = tensor(array.copy(), requires_grad=True)
         y = function(x)
-        before = y.data.copy()
-        if np.shares_memory(x.data, y.data):
-            before = None
         x.data += 1
         y.backward(np.ones(y.shape, y.dtype))
         assert x.grad.shape == (3,)
-        assert before is None or np.array_equal(y.data, before)
 
 
 def test_a_change_after_the_pass_is_fine():
@@ -234,15 +230,11 @@ def test_gradients_do_not_share_memory():
     (a + b + c.reshape(3)).backward(seed)
     arrays = [a.grad.data, b.grad.data, c.grad.data, seed]
     assert not any(np.shares_memory(u, v) for i, u in enumerate(arrays) for v in arrays[:i])
-    d = leaf(2, 3)
-    d.sum().backward()
-    for array in (*arrays, d.grad.data):
-        array *= 2  # never a read-only view
-    np.testing.assert_array_equal(d.grad.data, np.full((2, 3), 2.0))
-    e = leaf(2, 3)
-    y = e.sum()
-    y.backward(create_graph=True)
-    assert e.grad.data.flags.writeable
+    for create_graph in (False, True):
+        d = leaf(2, 3)
+        d.sum().backward(create_graph=create_graph)
+        d.grad.data *= 2  # never a read-only view
+        np.testing.assert_array_equal(d.grad.data, np.full((2, 3), 2.0))
 
 
 def test_no_grad_records_nothing():

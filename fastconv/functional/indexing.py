@@ -1,6 +1,7 @@
 """Taking elements out of arrays and joining arrays, and the gradients of that."""
 
 import itertools
+import math
 
 from fastconv import backend
 from fastconv.arrays import describe, is_array, is_cupy, namespace_of
@@ -71,9 +72,9 @@ def _takes_once(part):
 def scatter_by_position(d, parts, shape):
     """The same as adding at an index, by the backend: equal positions add up in a fixed order."""
     xp = namespace_of(d)
-    positions = xp.arange(xp.empty(shape, bool).size).reshape(shape)[parts].reshape(1, 1, -1)
-    size = (positions.size and int(xp.prod(xp.asarray(shape))),)
-    return backend.of(d).pool_scatter(d.reshape(1, 1, -1), positions, size).reshape(shape)
+    size = math.prod(shape)
+    positions = xp.arange(size).reshape(shape)[parts].reshape(1, 1, -1)
+    return backend.of(d).pool_scatter(d.reshape(1, 1, -1), positions, (size,)).reshape(shape)
 
 
 def pick(input, indices, dim):
