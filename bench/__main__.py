@@ -58,7 +58,9 @@ def _common(command):
 
 def _peer(command):
     command.add_argument(
-        "--peer", choices=["torch", *BACKENDS, "none"], default="torch",
+        "--peer",
+        choices=["torch", *BACKENDS, "none"],
+        default="torch",
         help="what to compare with; another backend of fastconv will do",
     )
 

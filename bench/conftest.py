@@ -70,7 +70,10 @@ def timed(benchmark, library, backend, case):
         problem = case.problem
         benchmark.group = f"{problem.suite}/{problem.name} {problem.describe()} {case.direction} {case.layout}"
         benchmark.extra_info.update(
-            backend=backend, version=library.version, dtype=case.dtype, flops=problem.flops,
+            backend=backend,
+            version=library.version,
+            dtype=case.dtype,
+            flops=problem.flops,
             bytes=problem.bytes(itemsize(case.dtype)),
         )
         with library.active():

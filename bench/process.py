@@ -59,8 +59,14 @@ class Worker:
         # Closed by close(): it has to outlive this call as the process does.
         self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", self.engine], env=environment(self._threads), cwd=ROOT, text=True,
-            encoding="utf-8", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            [sys.executable, "-m", "bench.worker", self.engine],
+            env=environment(self._threads),
+            cwd=ROOT,
+            text=True,
+            encoding="utf-8",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
         try:
             self.version = self._receive("start")["version"]

@@ -58,13 +58,31 @@ class Table:
         if self._peer:
             libraries.append(f"{self._peer} {versions[1]}")
         print(f"{options.suite}, {options.dtype}: {' beside '.join(libraries)}")
-        print(f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}; peak "
-              f"{peak / 1e9:.0f} GFLOP/s (NumPy matmul 1024^3, best of several); commit {facts['commit']}")
-        print(f"{budget.rule()}: {plural(selected.reduced, 'row')} cut, {len(selected.repeated)} left out as equal "
-              f"to an earlier one, {len(selected.too_large)} as too large")
+        print(
+            f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}; peak "
+            f"{peak / 1e9:.0f} GFLOP/s (NumPy matmul 1024^3, best of several); commit {facts['commit']}"
+        )
+        print(
+            f"{budget.rule()}: {plural(selected.reduced, 'row')} cut, {len(selected.repeated)} left out as equal "
+            f"to an earlier one, {len(selected.too_large)} as too large"
+        )
         print()
-        print(self._line("row", "problem", "direction", "layout", "ours ms", "peer ms", "peer/ours", "quartiles",
-                         "rate", "% peak", "error", "others"))
+        print(
+            self._line(
+                "row",
+                "problem",
+                "direction",
+                "layout",
+                "ours ms",
+                "peer ms",
+                "peer/ours",
+                "quartiles",
+                "rate",
+                "% peak",
+                "error",
+                "others",
+            )
+        )
 
     def row(self, row):
         """Print one Row."""
@@ -76,17 +94,21 @@ class Table:
             return
         ratio = timing.ratio()
         unit = "GFLOP/s" if case.problem.flops else "GB/s"
-        print(self._line(
-            *start,
-            f"{timing.ours_ms:.3f}",
-            f"{timing.peer_ms:.3f}" if ratio else "-",
-            f"{ratio[0]:.2f}" if ratio else "-",
-            f"{ratio[1]:.2f}-{ratio[2]:.2f}" if ratio else "-",
-            f"{row.rate / 1e9:.1f} {unit}",
-            f"{100 * row.share:.0f}" if row.share is not None else "-",
-            f"{row.error:.0e}" if row.error is not None else "-",
-            f"{row.others:.1f}" if row.others is not None else "-",
-        ) + (f"  {row.status}: {row.note}" if row.note else ""), flush=True)
+        print(
+            self._line(
+                *start,
+                f"{timing.ours_ms:.3f}",
+                f"{timing.peer_ms:.3f}" if ratio else "-",
+                f"{ratio[0]:.2f}" if ratio else "-",
+                f"{ratio[1]:.2f}-{ratio[2]:.2f}" if ratio else "-",
+                f"{row.rate / 1e9:.1f} {unit}",
+                f"{100 * row.share:.0f}" if row.share is not None else "-",
+                f"{row.error:.0e}" if row.error is not None else "-",
+                f"{row.others:.1f}" if row.others is not None else "-",
+            )
+            + (f"  {row.status}: {row.note}" if row.note else ""),
+            flush=True,
+        )
 
     def _line(self, name, shape, direction, layout, *figures):
         widths = (9, 9, 9, 13, 14, 6, 6, 6)
@@ -99,13 +121,17 @@ class Table:
         print()
         if result["geometric_mean"] is not None:
             worst = result["worst"]
-            print(f"geometric mean {result['geometric_mean']:.2f} over {plural(result['compared'], 'row')}; worst "
-                  f"{worst['ratio']:.2f} ({worst['row']}); {plural(result['below_one'], 'row')} under 1.00")
+            print(
+                f"geometric mean {result['geometric_mean']:.2f} over {plural(result['compared'], 'row')}; worst "
+                f"{worst['ratio']:.2f} ({worst['row']}); {plural(result['below_one'], 'row')} under 1.00"
+            )
         else:
             print(f"{plural(result['timed'], 'row')} timed, none compared")
         if result["disturbed"]:
-            print(f"{plural(result['disturbed'], 'row')} disturbed: other processes took more than {BUSY_CORES} cores "
-                  f"(column others), so that these figures do not count; repeat on a quiet machine")
+            print(
+                f"{plural(result['disturbed'], 'row')} disturbed: other processes took more than {BUSY_CORES} cores "
+                f"(column others), so that these figures do not count; repeat on a quiet machine"
+            )
         for status in ("WRONG", "FAILED"):
             named = [_title(row.case) for row in rows if row.status == status]
             if named:

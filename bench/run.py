@@ -227,8 +227,10 @@ def listing(options):
     width = max((len(p.name) for p in selected.problems), default=0)
     for problem in selected.problems:
         amount = f"{problem.flops / 1e9:.3f} GFLOP  " if problem.flops else ""
-        print(f"{problem.name:{width}}  {amount}{problem.bytes(itemsize(options.dtype)) / 1e6:7.2f} MB  "
-              f"{problem.kind} {problem.describe()}")
+        print(
+            f"{problem.name:{width}}  {amount}{problem.bytes(itemsize(options.dtype)) / 1e6:7.2f} MB  "
+            f"{problem.kind} {problem.describe()}"
+        )
     for names, why in ((selected.repeated, "equal to an earlier row"), (selected.too_large, "over the budget")):
         if names:
             print(f"left out, {why}: {', '.join(names)}")

@@ -67,19 +67,33 @@ def _report(options, facts, versions, timing, memory, taken):
     peaks = [statistics.median(one["bytes"] for one in weighed) for weighed in memory]
     for name, milliseconds, peak, weighed in zip(names, times, peaks, memory, strict=False):
         spread = sorted(one["bytes"] / 1e6 for one in weighed)
-        print(f"{name:32}  {milliseconds:8.3f} ms  {peak / 1e6:8.2f} MB above the start "
-              f"({spread[0]:.2f}-{spread[-1]:.2f} in {len(spread)} processes)")
+        print(
+            f"{name:32}  {milliseconds:8.3f} ms  {peak / 1e6:8.2f} MB above the start "
+            f"({spread[0]:.2f}-{spread[-1]:.2f} in {len(spread)} processes)"
+        )
     ratio = timing.ratio()
     memory_ratio = peaks[0] / peaks[1] if ratio and peaks[1] else None
     if ratio:
         print(f"time {options.peer}/ours {ratio[0]:.2f} ({ratio[1]:.2f}-{ratio[2]:.2f}), above 1 we are faster", end="")
-        print(f"; memory ours/{options.peer} {memory_ratio:.2f}, under 1 we need less" if memory_ratio else
-              f"; no memory ratio: {options.peer} stayed within what it held before")
+        print(
+            f"; memory ours/{options.peer} {memory_ratio:.2f}, under 1 we need less"
+            if memory_ratio
+            else f"; no memory ratio: {options.peer} stayed within what it held before"
+        )
     if (taken or 0) > BUSY_CORES:
         print(f"disturbed: other processes took {taken:.1f} cores; repeat on a quiet machine")
     if options.json:
-        save(options.json, {
-            "machine": facts, "backend": options.backend, "versions": versions, "memory_ratio": memory_ratio,
-            "time_ratio": ratio, "ours_seconds": timing.ours, "peer_seconds": timing.peer, "memory": memory,
-            "others_cores": taken,
-        })
+        save(
+            options.json,
+            {
+                "machine": facts,
+                "backend": options.backend,
+                "versions": versions,
+                "memory_ratio": memory_ratio,
+                "time_ratio": ratio,
+                "ours_seconds": timing.ours,
+                "peer_seconds": timing.peer,
+                "memory": memory,
+                "others_cores": taken,
+            },
+        )

@@ -54,6 +54,11 @@ def accumulator(dtype):
     return numpy.dtype("float64" if dtype.name == "float64" else "float32")
 
 
+def is_float(array):
+    """Whether the array's dtype can carry a gradient."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def check_float(operator, argument, value):
     """Refuse whatever is no array of a floating dtype that fastconv computes in.
 

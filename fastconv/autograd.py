@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy
 
-from fastconv.arrays import describe, device_of, fingerprint, is_array, namespace_of
+from fastconv.arrays import describe, device_of, fingerprint, is_array, is_float, namespace_of
 from fastconv.errors import DTypeError, GraphError, ShapeError
 
 _state = threading.local()
@@ -265,9 +265,9 @@ def wants_grad(value):
     return isinstance(value, Tensor) and value._requires_grad
 
 
-def is_float(array):
-    """Whether the array's dtype can carry a gradient."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+def read_by_gradients(a, b):
+    """Each of two factors if the gradient of the other is wanted, else None: what no rule reads is let go of."""
+    return (a if wants_grad(b) else None), (b if wants_grad(a) else None)
 
 
 def is_grad_enabled():

@@ -267,9 +267,7 @@ def test_refusals(make, error):
     assert isinstance(caught.value, FastconvError)
 
 
-@pytest.mark.parametrize(
-    ("grad", "error"), [(numpy.zeros(4), ShapeError), (numpy.zeros(3, "float32"), DTypeError)]
-)
+@pytest.mark.parametrize(("grad", "error"), [(numpy.zeros(4), ShapeError), (numpy.zeros(3, "float32"), DTypeError)])
 def test_gradients_that_do_not_fit_are_refused(grad, error):
     param = Parameter(numpy.ones(3))
     param.grad = Tensor(grad)

@@ -71,10 +71,7 @@ def products(window):
     filters = window.filters // window.groups
     for n, k, *p in np.ndindex(*window.output_shape):
         for c, *r in np.ndindex(*window.weight_shape[1:]):
-            i = [
-                p[a] * window.stride[a] - window.padding[a][0] + r[a] * window.dilation[a]
-                for a in range(window.rank)
-            ]
+            i = [p[a] * window.stride[a] - window.padding[a][0] + r[a] * window.dilation[a] for a in range(window.rank)]
             if all(0 <= i[a] < window.size[a] for a in range(window.rank)):
                 yield (n, k, *p), (n, k // filters * channels + c, *i), (k, c, *r)
 

@@ -7,9 +7,8 @@ transposed convolution) and its weight gradient. Each rule below is written with
 Source: Dumoulin & Visin, arXiv:1603.07285.
 """
 
-from fastconv.functional.shape import squeeze, unsqueeze
-
 from fastconv import autograd, backend
+from fastconv.functional.shape import squeeze, unsqueeze
 from fastconv.window import Window
 
 _CONV_DOC = """Cross-correlate {what} with a bank of filters, as torch.nn.functional.conv{rank}d.
@@ -135,42 +134,45 @@ def with_batch(input, rank):
 def _conv(x, w, b, window):
     """y [N, K, *output]."""
     y = backend.of(*autograd.arrays(x, w, b)).conv_forward(*autograd.arrays(x, w, b), window)
+    kept_x, kept_w = autograd.read_by_gradients(x, w)
 
     def rule(dy, _):
         return (
-            lambda: _conv_input_grad(dy, w, None, window),
-            lambda: _conv_weight_grad(x, dy, window),
+            lambda: _conv_input_grad(dy, kept_w, None, window),
+            lambda: _conv_weight_grad(kept_x, dy, window),
             lambda: dy.sum(axis=_all_but_channels(window)),
         )
 
-    return autograd.record(window.operator, y, (x, w, b), rule, saves=(x, w))
+    return autograd.record(window.operator, y, (x, w, b), rule, saves=(kept_x, kept_w))
 
 
 def _conv_input_grad(dy, w, b, window):
     """dx [N, C, *size], plus b [C]: a transposed convolution."""
     dx = backend.of(*autograd.arrays(dy, w, b)).conv_input_grad(*autograd.arrays(dy, w, b), window)
+    kept_dy, kept_w = autograd.read_by_gradients(dy, w)
 
     def rule(ddx, _):
         return (
-            lambda: _conv(ddx, w, None, window),
-            lambda: _conv_weight_grad(ddx, dy, window),
+            lambda: _conv(ddx, kept_w, None, window),
+            lambda: _conv_weight_grad(ddx, kept_dy, window),
             lambda: ddx.sum(axis=_all_but_channels(window)),
         )
 
-    return autograd.record(window.operator, dx, (dy, w, b), rule, saves=(dy, w))
+    return autograd.record(window.operator, dx, (dy, w, b), rule, saves=(kept_dy, kept_w))
 
 
 def _conv_weight_grad(x, dy, window):
     """dw [K, C // groups, *kernel]."""
     dw = backend.of(*autograd.arrays(x, dy)).conv_weight_grad(*autograd.arrays(x, dy), window)
+    kept_x, kept_dy = autograd.read_by_gradients(x, dy)
 
     def rule(ddw, _):
         return (
-            lambda: _conv_input_grad(dy, ddw, None, window),
-            lambda: _conv(x, ddw, None, window),
+            lambda: _conv_input_grad(kept_dy, ddw, None, window),
+            lambda: _conv(kept_x, ddw, None, window),
         )
 
-    return autograd.record(window.operator, dw, (x, dy), rule, saves=(x, dy))
+    return autograd.record(window.operator, dw, (x, dy), rule, saves=(kept_x, kept_dy))
 
 
 def _all_but_channels(window):

@@ -8,8 +8,8 @@ import math
 
 import numpy
 
-from fastconv.arrays import describe, namespace_of
-from fastconv.autograd import is_float, raw
+from fastconv.arrays import describe, is_float, namespace_of
+from fastconv.autograd import raw
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import add, mul
 from fastconv.functional.operands import array, is_number

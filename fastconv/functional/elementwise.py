@@ -8,8 +8,8 @@ that were broadcast. Dtypes mix as in PyTorch: see fastconv.functional.operands.
 import math
 
 from fastconv import backend
-from fastconv.arrays import is_array, namespace_of
-from fastconv.autograd import is_float, raw, record, wants_grad
+from fastconv.arrays import is_array, is_float, namespace_of
+from fastconv.autograd import raw, record, wants_grad
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.operands import (
     accumulator,

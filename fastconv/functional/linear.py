@@ -6,7 +6,7 @@ import numpy
 
 from fastconv import backend
 from fastconv.arrays import HALVES, check_float, check_same_dtype
-from fastconv.autograd import arrays, record, wants_grad
+from fastconv.autograd import arrays, read_by_gradients, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.operands import array, wrapped
 from fastconv.functional.shape import broadcast_to, reshape, squeeze, transpose, unsqueeze
@@ -65,17 +65,12 @@ def _integer_product(a, b):
 def _matmul(a, b):
     """[..., M, L] @ [..., L, K], leading axes equal."""
     c = backend.of(*arrays(a, b)).matmul(*arrays(a, b))
-    kept_a, kept_b = _read_by_gradients(a, b)
+    kept_a, kept_b = read_by_gradients(a, b)
 
     def rule(dc, _):
         return lambda: _matmul(dc, transpose(kept_b, -2, -1)), lambda: _matmul(transpose(kept_a, -2, -1), dc)
 
     return record("matmul", c, (a, b), rule, saves=(kept_a, kept_b))
-
-
-def _read_by_gradients(a, b):
-    """Each operand if the gradient of the other is wanted, otherwise None: what no rule reads is let go of."""
-    return (a if wants_grad(b) else None), (b if wants_grad(a) else None)
 
 
 def linear(input, weight, bias=None):
@@ -120,7 +115,7 @@ def _linear(x, w, b):
     y = served_by.matmul(plain_x.astype(wide, copy=False), plain_w.astype(wide, copy=False).T)
     if b is not None:
         y += plain_b
-    kept_x, kept_w = _read_by_gradients(x, w)
+    kept_x, kept_w = read_by_gradients(x, w)
 
     def rule(dy, _):
         return (

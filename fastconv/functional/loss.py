@@ -4,8 +4,8 @@ Class indices are arrays of integers and get no gradient. Every loss takes `redu
 """
 
 from fastconv import backend
-from fastconv.arrays import describe, namespace_of
-from fastconv.autograd import Tensor, is_float, record
+from fastconv.arrays import describe, is_float, namespace_of
+from fastconv.autograd import Tensor, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import log_softmax, logsigmoid
 from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary

@@ -13,8 +13,8 @@ import numpy
 
 from fastconv import arrays as _arrays
 from fastconv import backend
-from fastconv.arrays import FLOATS, describe, is_array, namespace_of
-from fastconv.autograd import Tensor, is_float, raw
+from fastconv.arrays import FLOATS, describe, is_array, is_float, namespace_of
+from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 
 FLOAT = numpy.dtype("float32")  # PyTorch's default dtype

@@ -90,7 +90,9 @@ def _documented(template, rank, padding="", too_small="the window is larger than
 
     def decorate(function):
         function.__doc__ = template.format(
-            rank=rank, **words, raises=_RAISES.format(too_small=too_small),
+            rank=rank,
+            **words,
+            raises=_RAISES.format(too_small=too_small),
             window_args=_WINDOW_ARGS.format(padding=padding, **words),
             **{name: part.format(**words) for name, part in parts.items()},
         )
@@ -110,9 +112,13 @@ def _avg_documented(rank):
 def _adaptive_documented(rank, kind):
     is_max = kind == "max"
     return _documented(
-        _ADAPTIVE_DOC, rank, too_small="the input has an empty spatial axis", kind=kind,
+        _ADAPTIVE_DOC,
+        rank,
+        too_small="the input has an empty spatial axis",
+        kind=kind,
         what="Largest element" if is_max else "Mean",
-        return_indices=_RETURN_INDICES if is_max else "", indices=_INDICES if is_max else "",
+        return_indices=_RETURN_INDICES if is_max else "",
+        indices=_INDICES if is_max else "",
     )
 
 
@@ -186,9 +192,7 @@ def adaptive_avg_pool3d(input, output_size):
 
 def _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
     x, unbatched = with_batch(input, rank)
-    window = Window.pool(
-        f"max_pool{rank}d", autograd.raw(x), kernel_size, stride, padding, dilation, ceil_mode, rank
-    )
+    window = Window.pool(f"max_pool{rank}d", autograd.raw(x), kernel_size, stride, padding, dilation, ceil_mode, rank)
     _check_elements(window)
     y, indices = backend.of(autograd.raw(x)).max_pool_forward(autograd.raw(x), window)
     return _maxima(window.operator, x, y, indices, unbatched, return_indices)
@@ -232,7 +236,9 @@ def _check_elements(window):
         starts = range(-before, min(0, count * stride - before), stride)
         if any(start % dilation >= size for start in starts):  # the first tap not before the input is behind it
             raise ShapeError(
-                window.operator, "dilation", list(window.dilation),
+                window.operator,
+                "dilation",
+                list(window.dilation),
                 f"at least one element of the input {list(window.size)} in every window",
             )
 
@@ -249,9 +255,10 @@ def _nonzero(name, divisor):
 
 def _maxima(name, x, y, indices, unbatched, return_indices):
     """The maxima y of x as a recorded result, and with return_indices their positions."""
+    size = x.shape[2:]  # not x in the rule: it would keep the memory
 
     def rule(dy, _):
-        return (lambda: _pool_scatter(name, dy, indices, x.shape[2:]),)
+        return (lambda: _pool_scatter(name, dy, indices, size),)
 
     y = autograd.record(name, y, (x,), rule, saves=(indices,))
     results = (y, autograd.Tensor(indices) if isinstance(y, autograd.Tensor) else indices)
@@ -273,9 +280,10 @@ def _pool_scatter(name, dy, indices, size):
 def _pool_gather(name, x, indices):
     """y [N, C, *output]: of every plane of x the elements at the indices."""
     y = backend.of(autograd.raw(x)).pool_gather(autograd.raw(x), indices)
+    size = x.shape[2:]
 
     def rule(dy, _):
-        return (lambda: _pool_scatter(name, dy, indices, x.shape[2:]),)
+        return (lambda: _pool_scatter(name, dy, indices, size),)
 
     return autograd.record(name, y, (x,), rule, saves=(indices,))
 
@@ -303,9 +311,10 @@ def _avg_pool_input_grad(dy, window, count_include_pad, divisor):
 def _adaptive_avg_pool(name, x, output_size):
     """y [N, C, *output_size]."""
     y = backend.of(autograd.raw(x)).adaptive_avg_pool_forward(autograd.raw(x), output_size)
+    size = x.shape[2:]
 
     def rule(dy, _):
-        return (lambda: _adaptive_avg_pool_input_grad(name, dy, x.shape[2:]),)
+        return (lambda: _adaptive_avg_pool_input_grad(name, dy, size),)
 
     return autograd.record(name, y, (x,), rule)
 
@@ -313,8 +322,9 @@ def _adaptive_avg_pool(name, x, output_size):
 def _adaptive_avg_pool_input_grad(name, dy, size):
     """dx [N, C, *size]."""
     dx = backend.of(autograd.raw(dy)).adaptive_avg_pool_input_grad(autograd.raw(dy), size)
+    output_size = dy.shape[2:]
 
     def rule(ddx, _):
-        return (lambda: _adaptive_avg_pool(name, ddx, dy.shape[2:]),)
+        return (lambda: _adaptive_avg_pool(name, ddx, output_size),)
 
     return autograd.record(name, dx, (dy,), rule)

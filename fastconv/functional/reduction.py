@@ -7,8 +7,8 @@ follows from shape and strides alone; halves are summed in float32.
 import math
 from typing import NamedTuple
 
-from fastconv.arrays import describe, is_array, namespace_of
-from fastconv.autograd import is_float, raw, record
+from fastconv.arrays import describe, is_array, is_float, namespace_of
+from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, exp, masked, maximum, minimum
 from fastconv.functional.indexing import pick

@@ -5,8 +5,8 @@ A result is a view of its input where NumPy or CuPy give one.
 
 import math
 
-from fastconv.arrays import namespace_of
-from fastconv.autograd import is_float, record
+from fastconv.arrays import is_float, namespace_of
+from fastconv.autograd import record
 from fastconv.errors import ShapeError
 from fastconv.functional.operands import array, as_axis, as_ints, wrapped
 

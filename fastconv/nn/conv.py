@@ -139,9 +139,7 @@ class _Conv(_ConvNd):
             raise ShapeError(name, "stride", list(self.stride), '1 on every axis, as padding="same" needs')
 
     def forward(self, input):
-        return self._function(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return self._function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class _ConvTranspose(_ConvNd):

@@ -2,8 +2,8 @@
 
 from collections import OrderedDict
 
-from fastconv.arrays import describe, is_array, namespace_of
-from fastconv.autograd import Tensor, is_float, raw
+from fastconv.arrays import describe, is_array, is_float, namespace_of
+from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.nn.hooks import add_hook
 from fastconv.nn.parameter import Parameter, float_dtype, place

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Set
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import HALVES, describe, is_array, is_cupy, namespace_of
-from fastconv.autograd import Tensor, enable_grad, is_float, raw
+from fastconv.arrays import HALVES, describe, is_array, is_cupy, is_float, namespace_of
+from fastconv.autograd import Tensor, enable_grad, raw
 from fastconv.errors import DTypeError, GraphError, ShapeError
 
 _BLOCK = 1 << 16  # elements that an update works on at a time, so that its temporaries stay in the cache
