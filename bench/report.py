@@ -60,7 +60,7 @@ class Table:
         print(f"{options.suite}, {options.dtype}: {' beside '.join(libraries)}")
         print(
             f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}; peak "
-            f"{peak / 1e9:.0f} GFLOP/s (NumPy matmul 1024^3, best of several); commit {facts['commit']}"
+            f"{peak / 1e9:.0f} GFLOP/s (best of several matrix products 1024^3); commit {facts['commit']}"
         )
         print(
             f"{budget.rule()}: {plural(selected.reduced, 'row')} cut, {len(selected.repeated)} left out as equal "
