@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 _SOURCES = pathlib.Path(__file__).parent
+_folder = None  # known once the first kernel is decorated
 
 
 def kernel(function):
@@ -61,7 +62,9 @@ def _make_cache_safe(dispatcher):
     Numba looks only at the file that holds the function, so a kernel would outlive a change of the
     micro-kernel it calls; and a disk that fills up would turn a convolution into an OSError.
     """
+    global _folder
     cache = dispatcher._cache
+    _folder = getattr(cache, "cache_path", None)
     files = getattr(cache, "_cache_file", None)
     if files is not None and hasattr(files, "_source_stamp"):
         files._source_stamp = (files._source_stamp, _stamp())
@@ -91,10 +94,7 @@ def _stamp():
 
 def cache_folder():
     """The folder that holds compiled kernels, or None where there is none."""
-    from fastconv.cpu import pool
-
-    cache = pool.max_pool_first._cache
-    return getattr(cache, "cache_path", None)
+    return _folder
 
 
 @intrinsic
