@@ -13,13 +13,14 @@ import numpy as np
 from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
 from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
 from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
+from fastconv.cpu.threads import get_num_threads
 
 # At most 130 KB of patches and 265 KB of sums in float32: together they stay in an L2 cache of 512 KB.
 DEPTH = 256  # slice of the sum
 PIXEL_PANELS = 4  # channels first: pixels of a block, in widths of a tile
 PIXEL_TILES = 8  # channels last: pixels of a block, in heights of a tile
 _FILTERS = 512  # of a block, about: patches are packed once for all of them
-_TASKS = 8  # fewer than this are split further, so that every thread of a common machine has some
+_TASKS_PER_THREAD = 2  # where there are fewer, filters are split further, though each part packs the patches anew
 LINE = 16  # elements that keep rows of patches from falling into the same cache sets
 
 
@@ -36,8 +37,8 @@ def pack_filters(first, last, w, packed, lanes, filters, channels, taps, strides
         f0 = task % panels * lanes
         base = task * depth * lanes
         used = min(lanes, filters - f0)
-        for t in range(taps.size):
-            for c in range(channels):
+        for c in range(channels):  # outside, so that w is read in the order in which it lies
+            for t in range(taps.size):
                 k = t * channels + c if tap_major else c * taps.size + t
                 source = group * strides[0] + f0 * strides[1] + c * strides[2] + taps[t]
                 at = base + k * lanes
@@ -166,6 +167,8 @@ def blocks(sampling, channels_last, panel):
     lanes, pixels_per_block = (panel, PIXEL_TILES * ROWS) if channels_last else (ROWS, PIXEL_PANELS * panel)
     others = sampling.groups * -(-pixels // pixels_per_block)
     tiles = -(-sampling.filters // lanes)
-    filter_blocks = max(-(-sampling.filters // _FILTERS), min(tiles, -(-_TASKS // others)))
+    threads = get_num_threads()  # may decide here: no sum depends on how blocks are cut
+    wanted = _TASKS_PER_THREAD * threads if threads > 1 else 1
+    filter_blocks = max(-(-sampling.filters // _FILTERS), min(tiles, -(-wanted // others)))
     per_block = -(-tiles // filter_blocks)
     return others * -(-tiles // per_block), per_block
