@@ -18,11 +18,10 @@ from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
-from fastconv.cpu.microkernel import ROWS, panel
+from fastconv.cpu.microkernel import panel
 from fastconv.cpu.threads import parallel_for
 
-# Multiply-adds in a nanosecond of one thread, roughly: they only decide whether a call is worth a second thread.
-GEMM_SPEED = 40
+# As GEMM_SPEED, for the depthwise kernels.
 _DIRECT_SPEED = 4
 
 
@@ -67,9 +66,9 @@ def conv_weight_grad(x, dy, window):
 
 def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
     """ys = bs + xs gathered by the taps of ws, one phase."""
-    products = sampling.groups * sampling.filters * sampling.channels * sampling.taps * _pixels(sampling)
     if _is_depthwise(sampling, last):
         w = ws.reshape(sampling.groups * sampling.filters, -1)[:, taps]
+        products = sampling.groups * sampling.filters * sampling.taps * _pixels(sampling)
         work = products / _DIRECT_SPEED
         if last:
             w = np.ascontiguousarray(w.T).reshape(-1)
@@ -79,25 +78,14 @@ def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
             w = np.ascontiguousarray(w).reshape(-1)
             parallel_for(depthwise.depthwise_first, tasks, work, xs, w, bs, ys, sampling, block, places)
         return
-    columns = panel(xs.dtype)
-    lanes = columns if last else ROWS
-    panels = sampling.groups * -(-sampling.filters // lanes)
-    depth = sampling.channels * sampling.taps
-    packed = aligned(panels * depth * lanes, xs.dtype)
-    parallel_for(
-        implicit_gemm.pack_filters, panels, packed.size,
-        ws, packed, lanes, sampling.filters, sampling.channels, taps, strides, last,
-    )  # fmt: skip
-    run = implicit_gemm.conv_last if last else implicit_gemm.conv_first
-    tasks, per_block = implicit_gemm.blocks(sampling, last, columns)
-    parallel_for(run, tasks, products / GEMM_SPEED, xs, packed, bs, ys, sampling, offsets, per_block)
+    implicit_gemm.multiply(xs, ws, bs, ys, sampling, offsets, taps, strides, last)
 
 
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     columns = panel(xs.dtype)
     splits = weight_grad.splits(sampling, columns)
     partial = np.empty(splits * dw.size, xs.dtype)
-    work = dw.size * _pixels(sampling) / GEMM_SPEED
+    work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
     run = weight_grad.weight_grad_last if last else weight_grad.weight_grad_first
     tasks = splits * weight_grad.blocks(sampling, columns)
     parallel_for(run, tasks, work, xs, errors, partial, sampling, offsets, splits)
@@ -217,11 +205,3 @@ def _bias(b, like):
 
 def _pixels(sampling):
     return sampling.batch * math.prod(sampling.count)
-
-
-def aligned(size, dtype):
-    """An unwritten flat array that starts on a cache line."""
-    slack = 64 // dtype.itemsize
-    memory = np.empty(size + slack, dtype)
-    start = -memory.ctypes.data % 64 // dtype.itemsize
-    return memory[start : start + size]

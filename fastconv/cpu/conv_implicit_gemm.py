@@ -12,15 +12,17 @@ import numpy as np
 
 from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
 from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
-from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
-from fastconv.cpu.threads import get_num_threads
+from fastconv.cpu.microkernel import ROWS, gemm_tile, panel, tile_width
+from fastconv.cpu.threads import get_num_threads, parallel_for
 
-# At most 130 KB of patches and 265 KB of sums in float32: together they stay in an L2 cache of 512 KB.
+# At most 150 KB of patches and 265 KB of sums in float32: together they stay in an L2 cache of 512 KB.
 DEPTH = 256  # slice of the sum
 PIXEL_PANELS = 4  # channels first: pixels of a block, in widths of a tile
 PIXEL_TILES = 8  # channels last: pixels of a block, in heights of a tile
 _FILTERS = 512  # of a block, about: patches are packed once for all of them
 _TASKS_PER_THREAD = 2  # where there are fewer, filters are split further, though each part packs the patches anew
+# Multiply-adds in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread.
+GEMM_SPEED = 40
 LINE = 16  # elements that keep rows of patches from falling into the same cache sets
 
 
@@ -51,8 +53,8 @@ def pack_filters(first, last, w, packed, lanes, filters, channels, taps, strides
 @kernel
 def conv_first(first, last, x, packed, bias, y, sampling, offsets, per_block):
     """y = packed filters over x, channels first; a task is a block of pixels and per_block tiles of filters."""
-    panel = tile_width(x)
-    block = PIXEL_PANELS * panel
+    columns = tile_width(x)
+    block = PIXEL_PANELS * columns
     stride = block + LINE
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
     pixels = sampling.batch * per_image
@@ -77,7 +79,7 @@ def conv_first(first, last, x, packed, bias, y, sampling, offsets, per_block):
             for tile in range(tile_first, tile_last):
                 filters_at = ((group * filter_tiles + tile) * depth + k0) * ROWS
                 row = sums_at + (tile - tile_first) * ROWS * block
-                for j in range(0, width, panel):
+                for j in range(0, width, columns):
                     gemm_tile(k1 - k0, packed, filters_at, 1, ROWS, patches, patches_at + j, stride,
                               sums, row + j, block, k0 > 0)  # fmt: skip
         f_first = tile_first * ROWS
@@ -111,16 +113,16 @@ def write_row(y, sums, row, added, channel, sampling, runs, found):
 @kernel
 def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
     """y = packed filters over x, channels last; a task is a block of pixels and per_block panels of filters."""
-    panel = tile_width(x)
+    columns = tile_width(x)
     block = PIXEL_TILES * ROWS
     per_image = sampling.count[0] * sampling.count[1] * sampling.count[2]
     pixels = sampling.batch * per_image
-    filter_panels = ceil_div(sampling.filters, panel)
+    filter_panels = ceil_div(sampling.filters, columns)
     filter_blocks = ceil_div(filter_panels, per_block)
     pixel_blocks = ceil_div(pixels, block)
     depth = sampling.channels * sampling.taps
     stride = min(DEPTH, depth) + LINE
-    sums_stride = min(per_block, filter_panels) * panel
+    sums_stride = min(per_block, filter_panels) * columns
     runs = np.empty(block * RUN_FIELDS, np.int64)
     patches = np.zeros(block * stride + LINE, x.dtype)
     sums = np.zeros(block * sums_stride + LINE, x.dtype)
@@ -136,13 +138,13 @@ def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
             k1 = min(depth, k0 + DEPTH)
             pack_patches_last(patches, patches_at, stride, x, sampling, offsets, group, k0, k1, runs, found)
             for p in range(panel_first, panel_last):
-                filters_at = ((group * filter_panels + p) * depth + k0) * panel
-                column = sums_at + (p - panel_first) * panel
+                filters_at = ((group * filter_panels + p) * depth + k0) * columns
+                column = sums_at + (p - panel_first) * columns
                 for i in range(0, height, ROWS):
-                    gemm_tile(k1 - k0, patches, patches_at + i * stride, stride, 1, packed, filters_at, panel,
+                    gemm_tile(k1 - k0, patches, patches_at + i * stride, stride, 1, packed, filters_at, columns,
                               sums, column + i * sums_stride, sums_stride, k0 > 0)  # fmt: skip
-        f_first = panel_first * panel
-        f_last = min(sampling.filters, panel_last * panel)
+        f_first = panel_first * columns
+        f_last = min(sampling.filters, panel_last * columns)
         channels = sampling.groups * sampling.filters
         for r in range(found):
             run = r * RUN_FIELDS
@@ -161,10 +163,39 @@ def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
                         put(y, at + f, get(sums, source + f))
 
 
-def blocks(sampling, channels_last, panel):
+def multiply(xs, ws, bs, ys, sampling, offsets, taps, strides, channels_last):
+    """ys = bs + the taps of ws over xs, all flat arrays: pack the filters, then run every block.
+
+    strides: Elements of ws from one group, filter, channel to the next. taps: The place of each tap in ws.
+    """
+    columns = panel(xs.dtype)
+    lanes = columns if channels_last else ROWS
+    panels = sampling.groups * -(-sampling.filters // lanes)
+    depth = sampling.channels * sampling.taps
+    packed = _aligned(panels * depth * lanes, xs.dtype)
+    parallel_for(
+        pack_filters, panels, packed.size,
+        ws, packed, lanes, sampling.filters, sampling.channels, taps, strides, channels_last,
+    )  # fmt: skip
+    tasks, per_block = _blocks(sampling, channels_last, columns)
+    pixels = sampling.batch * math.prod(sampling.count)
+    work = sampling.groups * sampling.filters * depth * pixels / GEMM_SPEED
+    run = conv_last if channels_last else conv_first
+    parallel_for(run, tasks, work, xs, packed, bs, ys, sampling, offsets, per_block)
+
+
+def _aligned(size, dtype):
+    """An unwritten flat array that starts on a cache line."""
+    slack = 64 // dtype.itemsize
+    memory = np.empty(size + slack, dtype)
+    start = -memory.ctypes.data % 64 // dtype.itemsize
+    return memory[start : start + size]
+
+
+def _blocks(sampling, channels_last, columns):
     """(tasks, per_block): how many blocks conv_first or conv_last has, and the tiles or panels of filters in each."""
     pixels = sampling.batch * math.prod(sampling.count)
-    lanes, pixels_per_block = (panel, PIXEL_TILES * ROWS) if channels_last else (ROWS, PIXEL_PANELS * panel)
+    lanes, pixels_per_block = (columns, PIXEL_TILES * ROWS) if channels_last else (ROWS, PIXEL_PANELS * columns)
     others = sampling.groups * -(-pixels // pixels_per_block)
     tiles = -(-sampling.filters // lanes)
     threads = get_num_threads()  # may decide here: no sum depends on how blocks are cut

@@ -7,12 +7,9 @@ threaded BLAS, the result does not depend on the number of threads.
 
 import numpy as np
 
-from fastconv.cpu import conv_implicit_gemm as implicit_gemm
-from fastconv.cpu.conv import GEMM_SPEED, aligned
+from fastconv.cpu.conv_implicit_gemm import multiply
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import flat, narrowed
-from fastconv.cpu.microkernel import ROWS, panel
-from fastconv.cpu.threads import parallel_for
 
 _ORIGIN = np.zeros(3, np.int64)
 _FIRST_TAP = np.zeros(1, np.int64)
@@ -46,13 +43,4 @@ def _multiply(xs, ws, cs, shape, strides, last):
     rows, length, columns = shape
     line = (1, 1, rows)
     sampling = Sampling(1, 1, length, columns, 1, 1, line, line, line, (0, 0, 0), (1, 1, 1), (1, 1, 1))
-    lanes = panel(xs.dtype) if last else ROWS
-    panels = -(-columns // lanes)
-    packed = aligned(panels * length * lanes, xs.dtype)
-    parallel_for(
-        implicit_gemm.pack_filters, panels, packed.size, ws, packed, lanes, columns, length, _FIRST_TAP, strides, last
-    )
-    run = implicit_gemm.conv_last if last else implicit_gemm.conv_first
-    work = rows * length * columns / GEMM_SPEED
-    tasks, per_block = implicit_gemm.blocks(sampling, last, panel(xs.dtype))
-    parallel_for(run, tasks, work, xs, packed, xs[:0], cs, sampling, _ORIGIN, per_block)
+    multiply(xs, ws, xs[:0], cs, sampling, _ORIGIN, _FIRST_TAP, strides, last)
