@@ -1,14 +1,47 @@
-// bindings.cpp -- the extension fastconv._cuda, a line an entry point. The only file that includes pybind11.
+// bindings.cpp -- the extensions fastconv._cuda and fastconv._emulated, a line an entry point. The only file
+// that includes pybind11. Both are made of the same sources: nvcc compiles the kernels of the first, g++
+// those of the second, which adds the controls of the emulator.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include "device/error.h"
+#include "layout/layout.h"
+#include "window.h"
+#ifdef FASTCONV_EMULATED
+#include "emulator/control.h"
+#else
 #include "device/runtime.h"
+#endif
 
 namespace py = pybind11;
-namespace runtime = fastconv::runtime;
+namespace fc = fastconv;
 
-PYBIND11_MODULE(_cuda, m) {
-  using NoGil = py::call_guard<py::gil_scoped_release>;
+using NoGil = py::call_guard<py::gil_scoped_release>;
 
+namespace {
+
+fc::Window make_window(int64_t batch, int32_t channels, int32_t filters, int32_t groups,
+                       std::array<int32_t, 3> size, std::array<int32_t, 3> kernel,
+                       std::array<int32_t, 3> stride, std::array<int32_t, 3> dilation,
+                       std::array<int32_t, 3> padding, std::array<int32_t, 3> output) {
+  const auto axes = [](const std::array<int32_t, 3>& v) { return fc::Axes{{v[0], v[1], v[2]}}; };
+  return {batch,        channels,     filters,        groups,        axes(size),
+          axes(kernel), axes(stride), axes(dilation), axes(padding), axes(output)};
+}
+
+#ifdef FASTCONV_EMULATED
+void bind_machine(py::module_& m) {
+  namespace emulator = fc::emulator;
+  m.def("set_schedule", &emulator::set_schedule, py::arg("order"), py::arg("async_mode"), py::arg("seed"),
+        py::arg("reverse_blocks"));
+  m.def("register_buffer", &emulator::register_buffer, py::arg("address"), py::arg("bytes"), py::arg("name"),
+        py::arg("initialised"));
+  m.def("forget_buffer", &emulator::forget_buffer, py::arg("address"));
+  m.def("build_kind", &emulator::build_kind);
+}
+#else
+void bind_machine(py::module_& m) {
+  namespace runtime = fc::runtime;
   py::class_<runtime::Number>(m, "Number")
       .def_readonly("status", &runtime::Number::status)
       .def_readonly("value", &runtime::Number::value);
@@ -17,11 +50,31 @@ PYBIND11_MODULE(_cuda, m) {
       .def_readonly("name", &runtime::Device::name)
       .def_readonly("major", &runtime::Device::major)
       .def_readonly("minor", &runtime::Device::minor);
-
   m.def("device_count", &runtime::device_count, NoGil());
   m.def("runtime_version", &runtime::runtime_version, NoGil());
   m.def("driver_version", &runtime::driver_version, NoGil());
   m.def("device", &runtime::device, NoGil(), py::arg("index"));
   m.def("probe", &runtime::probe, NoGil(), py::arg("index"));
   m.def("status_text", &runtime::status_text, NoGil(), py::arg("status"));
+}
+#endif
+
+void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
+
+}  // namespace
+
+PYBIND11_MODULE(FASTCONV_MODULE, m) {
+  py::register_exception<fc::LaunchError>(m, "LaunchError", PyExc_RuntimeError);
+  py::register_exception<fc::DispatchError>(m, "DispatchError", PyExc_RuntimeError);
+  py::class_<fc::Window>(m, "Window").def(py::init(&make_window));
+  py::enum_<fc::Format>(m, "Format")
+      .value("channels_first", fc::Format::kChannelsFirst)
+      .value("channels_last", fc::Format::kChannelsLast);
+  py::enum_<fc::Dtype>(m, "Dtype")
+      .value("float16", fc::Dtype::kFloat16)
+      .value("bfloat16", fc::Dtype::kBfloat16)
+      .value("float32", fc::Dtype::kFloat32)
+      .value("float64", fc::Dtype::kFloat64);
+  bind_machine(m);
+  bind_layout(m);
 }

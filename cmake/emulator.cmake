@@ -1,0 +1,49 @@
+# One build of fastconv/_emulated: the same kernels, compiled as C++ against the emulator. KIND is
+#
+#   plain  for speed
+#   asan   with AddressSanitizer and UndefinedBehaviorSanitizer
+#   trace  every memory access goes to csrc/emulator/trace.cpp, by the hooks of -fsanitize=thread without its library
+set(CUDA_INCLUDE "" CACHE PATH "Folder of cuda_runtime.h: a toolkit's, or a wheel's")
+if(KIND STREQUAL "plain")
+  set(TARGET _emulated)
+  set(OPTIONS -O2)
+elseif(KIND STREQUAL "asan")
+  set(TARGET _emulated_asan)
+  set(OPTIONS -O1 -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer)
+elseif(KIND STREQUAL "trace")
+  set(TARGET _emulated_trace)
+  set(OPTIONS -O1 -fno-tree-vectorize -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+else()
+  message(FATAL_ERROR "FASTCONV_EMULATOR: ${KIND} is none of plain, asan and trace")
+endif()
+
+set(COMMON -march=x86-64-v3 -g1 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -Wno-unused-parameter)
+set(SOURCES ${KERNELS})
+list(FILTER SOURCES EXCLUDE REGEX device/runtime.cu)
+
+add_library(${TARGET}_kernels OBJECT ${SOURCES})
+set_source_files_properties(${SOURCES} TARGET_DIRECTORY ${TARGET}_kernels PROPERTIES LANGUAGE CXX)
+target_compile_options(${TARGET}_kernels PRIVATE -x c++ ${COMMON} ${OPTIONS})
+target_include_directories(${TARGET}_kernels PUBLIC csrc)
+target_include_directories(${TARGET}_kernels SYSTEM PUBLIC ${CUDA_INCLUDE})
+
+# The emulator itself is never traced: it would see itself.
+set(RUNTIME csrc/emulator/emulator.cpp csrc/emulator/control.cpp)
+set(RUNTIME_OPTIONS -O2)
+if(KIND STREQUAL "asan")
+  list(APPEND RUNTIME_OPTIONS -fsanitize=address)
+elseif(KIND STREQUAL "trace")
+  list(APPEND RUNTIME csrc/emulator/trace.cpp)
+endif()
+add_library(${TARGET}_runtime OBJECT ${RUNTIME})
+target_compile_options(${TARGET}_runtime PRIVATE ${COMMON} ${RUNTIME_OPTIONS})
+target_include_directories(${TARGET}_runtime PUBLIC csrc)
+target_include_directories(${TARGET}_runtime SYSTEM PUBLIC ${CUDA_INCLUDE})
+
+pybind11_add_module(${TARGET} MODULE NO_EXTRAS csrc/bindings.cpp)
+target_compile_definitions(${TARGET} PRIVATE FASTCONV_MODULE=${TARGET} FASTCONV_EMULATED)
+target_compile_options(${TARGET} PRIVATE -O1)
+target_link_libraries(${TARGET} PRIVATE ${TARGET}_kernels ${TARGET}_runtime)
+if(KIND STREQUAL "asan")
+  target_link_options(${TARGET} PRIVATE -fsanitize=address,undefined)
+endif()
