@@ -34,6 +34,7 @@ void bind_machine(py::module_& m) {
   namespace emulator = fc::emulator;
   m.def("set_schedule", &emulator::set_schedule, py::arg("order"), py::arg("async_mode"), py::arg("seed"),
         py::arg("reverse_blocks"));
+  m.def("only_block", &emulator::only_block, py::arg("block"));
   m.def("register_buffer", &emulator::register_buffer, py::arg("address"), py::arg("bytes"), py::arg("name"),
         py::arg("initialised"));
   m.def("forget_buffer", &emulator::forget_buffer, py::arg("address"));

@@ -2,9 +2,14 @@
 #include "emulator/control.h"
 
 #include <map>
+#include <mutex>
 #include <stdexcept>
 
 #include "emulator/emulator.h"
+
+namespace emu {
+std::mutex& launch_mutex();
+}
 
 namespace fastconv::emulator {
 
@@ -24,12 +29,16 @@ void set_schedule(const std::string& order, const std::string& async_mode, uint3
   emu::options.reverse_blocks = reverse_blocks;
 }
 
+void only_block(int64_t block) { emu::options.only_block = block; }
+
 void register_buffer(uintptr_t address, uint64_t bytes, const std::string& name, bool initialised) {
+  std::lock_guard<std::mutex> lock(emu::launch_mutex());
   if (emu::trace_buffer)
     emu::trace_buffer(reinterpret_cast<void*>(address), bytes, name.c_str(), initialised);
 }
 
 void forget_buffer(uintptr_t address) {
+  std::lock_guard<std::mutex> lock(emu::launch_mutex());
   if (emu::trace_buffer_gone) emu::trace_buffer_gone(reinterpret_cast<void*>(address));
 }
 

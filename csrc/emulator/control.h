@@ -12,6 +12,10 @@ namespace fastconv::emulator {
 void set_schedule(const std::string& order, const std::string& async_mode, uint32_t seed,
                   bool reverse_blocks);
 
+/// Run this block of later grids alone, counted x first; -1 runs them all again. For grids too large to
+/// emulate.
+void only_block(int64_t block);
+
 /// Tell the tracer of an array that kernels may touch; without a tracer nothing happens.
 void register_buffer(uintptr_t address, uint64_t bytes, const std::string& name, bool initialised);
 void forget_buffer(uintptr_t address);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <vector>
 #if EMU_SWITCH == 1
 #include <boost/context/detail/fcontext.hpp>
@@ -590,7 +591,9 @@ static void run_block() {
   if (trace_block_end) trace_block_end();
   shared_end();
 }
+std::mutex& launch_mutex() { static std::mutex m; return m; }
 void run_grid(dim3 grid, dim3 block, size_t smem, void (*fn)(void*), void* arg, const char* name) {
+  std::lock_guard<std::mutex> one_launch_at_a_time(launch_mutex());
   init_once();
   g_fn = fn; g_arg = arg; g_name = name; G.grid_dim = grid; G.block_dim = block; G.stats = Stats{}; rng = options.seed * 2654435761u | 1u;
   uint64_t n = uint64_t(block.x) * block.y * block.z;
@@ -598,7 +601,9 @@ void run_grid(dim3 grid, dim3 block, size_t smem, void (*fn)(void*), void* arg, 
   if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535) fail("launch %s: bad grid (%u,%u,%u)", name, grid.x, grid.y, grid.z);
   G.nthreads = int(n);
 #ifdef EMU_ASAN
-  if (!main_bottom) { pthread_attr_t at; void* b; pthread_getattr_np(pthread_self(), &at); pthread_attr_getstack(&at, &b, &main_size); main_bottom = b; pthread_attr_destroy(&at); }
+  thread_local const void* stack_bottom; thread_local size_t stack_size;   // of whichever thread launches
+  if (!stack_bottom) { pthread_attr_t at; void* b; pthread_getattr_np(pthread_self(), &at); pthread_attr_getstack(&at, &b, &stack_size); stack_bottom = b; pthread_attr_destroy(&at); }
+  main_bottom = stack_bottom; main_size = stack_size;
 #endif
   if (trace_launch_begin) trace_launch_begin();
   uint64_t total = uint64_t(grid.x) * grid.y * grid.z;

@@ -53,7 +53,7 @@ struct Options {
   Async async = Async::Late;
   uint32_t seed = 1;
   bool reverse_blocks = false;
-  int only_block = -1;          // >= 0: run this linear block only (perf sampling)
+  int64_t only_block = -1;          // >= 0: run this linear block only (perf sampling)
   int max_smem = 232448;        // 227 KB: sm_90 opt-in limit
 };
 extern Options options;

@@ -5,6 +5,8 @@
 //  3. races: happens-before by block epoch + vector clocks (barriers, __syncwarp, mbarriers); between blocks of a launch too
 //  4. alignment; 5. performance facts: lanes grouped into warp requests -> 32-byte sectors, bank conflicts
 #include "trace.h"
+#include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <unistd.h>
 #include <cstdarg>
@@ -13,7 +15,6 @@
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
-extern "C" char __executable_start, end;
 
 namespace emu {
 extern uint8_t* stacks; extern size_t stacks_size;
@@ -29,17 +30,35 @@ struct MbVc { uint32_t epoch_acc, epoch_done; std::vector<uint32_t> acc, done; }
 static std::map<uint32_t, MbVc> mbvc;
 static std::vector<std::string> reports; static std::set<std::string> seen;
 static uintptr_t main_lo, main_hi;
+// The module that this is linked into, an executable or a shared object: where it lies and what file it came from.
+struct Module { uintptr_t lo = 0, hi = 0; std::string path; };
+static const Module& module() {
+  static const Module found = [] {
+    Module m; Dl_info info; if (!dladdr((void*)&module, &info)) abort();
+    m.lo = (uintptr_t)info.dli_fbase; m.path = info.dli_fname;
+    dl_iterate_phdr([](dl_phdr_info* i, size_t, void* arg) {
+      Module& m = *(Module*)arg; uintptr_t hi = 0; bool here = false;
+      for (int k = 0; k < i->dlpi_phnum; k++) if (i->dlpi_phdr[k].p_type == PT_LOAD) {
+        uintptr_t lo = i->dlpi_addr + i->dlpi_phdr[k].p_vaddr, end = lo + i->dlpi_phdr[k].p_memsz; here = here || (m.lo >= lo && m.lo < end); hi = std::max(hi, end);
+      }
+      if (here) m.hi = hi;
+      return int(here);
+    }, &m);
+    return m;
+  }();
+  return found;
+}
 
 static std::string symbol(uintptr_t pc) {                     // file:line of a call site
   static std::map<uintptr_t, std::string> cache; auto it = cache.find(pc); if (it != cache.end()) return it->second;
-  char cmd[256], line[1024]; std::string s = "?";               // -i: innermost frame first; skip the primitives' headers
-  snprintf(cmd, sizeof cmd, "addr2line -i -e /proc/%d/exe %#lx", int(getpid()), (unsigned long)(pc - 1 - (uintptr_t)&__executable_start));
+  char cmd[4096], line[1024]; std::string s = "?";               // -i: innermost frame first; skip the primitives' headers
+  snprintf(cmd, sizeof cmd, "addr2line -i -e '%s' %#lx", module().path.c_str(), (unsigned long)(pc - 1 - module().lo));
   if (FILE* f = popen(cmd, "r")) {
     bool first = true;
     while (fgets(line, sizeof line, f)) {
       std::string c = line; while (!c.empty() && c.back() == '\n') c.pop_back(); if (auto d = c.find(" ("); d != c.npos) c.resize(d);
       if (auto d = c.rfind('/'); d != c.npos) c = c.substr(d + 1);
-      bool prim = c.rfind("fc_cuda.h", 0) == 0 || c.rfind("fc_prims.h", 0) == 0 || c.rfind("emulator.h", 0) == 0;
+      bool prim = c.rfind("launch.h", 0) == 0 || c.rfind("vector.h", 0) == 0 || c.rfind("numeric.h", 0) == 0 || c.rfind("emulator.h", 0) == 0;
       if (first || !prim) s = c;
       first = false; if (!prim) break;
     }
@@ -47,8 +66,8 @@ static std::string symbol(uintptr_t pc) {                     // file:line of a 
   }
   return cache[pc] = s;
 }
-static std::string symbol32(uint32_t off) { return off ? symbol((uintptr_t)&__executable_start + off) : "async copy"; }
-static uint32_t pc32(const void* pc) { return pc ? uint32_t((uintptr_t)pc - (uintptr_t)&__executable_start) : 0; }
+static std::string symbol32(uint32_t off) { return off ? symbol(module().lo + off) : "async copy"; }
+static uint32_t pc32(const void* pc) { return pc ? uint32_t((uintptr_t)pc - module().lo) : 0; }
 static void report(const char* kind, const std::string& key, const char* fmt, ...) {
   if (!seen.insert(kind + key).second || reports.size() >= 20) return;
   char b[1024]; va_list ap; va_start(ap, fmt); vsnprintf(b, sizeof b, fmt, ap); va_end(ap); reports.push_back(std::string(kind) + ": " + b);
@@ -139,7 +158,7 @@ void trace_access(const void* p, size_t n, int kind, const void* pc) {
   bool shared = a - (uintptr_t)arena < ARENA_SIZE;
   Region* r = find(shared ? shobjs : buffers, a);
   if (!r || a + n > r->hi) {
-    if (!shared && !r && !(kind & (AK_WRITE | AK_ATOMIC)) && ((a >= (uintptr_t)&__executable_start && a < (uintptr_t)&end) || (a >= main_lo && a < main_hi))) return;   // constants, launch arguments
+    if (!shared && !r && !(kind & (AK_WRITE | AK_ATOMIC)) && ((a >= module().lo && a < module().hi) || (a >= main_lo && a < main_hi))) return;   // constants, launch arguments
     fail("%s OUT OF BOUNDS %s of %zu bytes at %s: %s", shared ? "SHARED" : "GLOBAL", kind & (AK_WRITE | AK_ATOMIC) ? "write" : "read", n, symbol32(pc32(pc)).c_str(), r ? "straddles the end of the object" : nearest(shared ? shobjs : buffers, a).c_str());
   }
   if (n <= 16 && (n & (n - 1)) == 0 && a % n && kind != 8) fail("MISALIGNED %zu-byte access at %s (%s+%zu)", n, symbol32(pc32(pc)).c_str(), r->name.c_str(), size_t(a - r->lo));
@@ -148,7 +167,9 @@ void trace_access(const void* p, size_t n, int kind, const void* pc) {
 }
 void trace_launch_begin() {
   epoch++; launch_first = epoch; reports.clear(); seen.clear(); agg.clear(); uniq_ld.clear(); uniq_st.clear(); ldm_ph = ldm_wf = 0; for (auto& l : plog) l.clear();
-  if (!main_hi) { pthread_attr_t at; void* b; size_t sz; pthread_getattr_np(pthread_self(), &at); pthread_attr_getstack(&at, &b, &sz); main_lo = (uintptr_t)b; main_hi = main_lo + sz; pthread_attr_destroy(&at); }
+  thread_local uintptr_t lo, hi;   // whichever thread launches, its stack holds the arguments
+  if (!hi) { pthread_attr_t at; void* b; size_t sz; pthread_getattr_np(pthread_self(), &at); pthread_attr_getstack(&at, &b, &sz); lo = (uintptr_t)b; hi = lo + sz; pthread_attr_destroy(&at); }
+  main_lo = lo; main_hi = hi;
 }
 void trace_launch_end() {
   if (reports.empty()) return;
