@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "reference": BASE,
     "cpu": BASE,
     "cuda": BASE,
+    "emulated": BASE | {"cuda"},
     "functional": OPERATORS - {"functional"},
     "nn": OPERATORS,
     "optim": OPERATORS - {"functional"},

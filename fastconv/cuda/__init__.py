@@ -1,5 +1,15 @@
-"""The CUDA backend: the operators of fastconv.backend on CuPy arrays.
+"""The CUDA backend: the operators of fastconv.backend on CuPy arrays, and on NumPy arrays under the emulator.
 
-None of its operators is written yet. A call on a CuPy array raises NotImplementedError with the name of the
-operator; nothing is computed elsewhere in its place.
+Every operator makes dense what has to be dense, allocates its result from CuPy's pool, and enqueues kernels on
+CuPy's current stream of the arrays' device. Nothing waits for the GPU and nothing but the pool allocates, so that
+calls can be captured in a CUDA graph. See runtime.py for where kernels run and choice.py for which kernel serves a call.
 """
+
+from fastconv.cuda.choice import use_algorithm
+from fastconv.cuda.workspace import get_max_workspace, max_workspace
+
+__all__ = [
+    "get_max_workspace",
+    "max_workspace",
+    "use_algorithm",
+]
