@@ -1,11 +1,14 @@
-# Everything a contributor does, from a fresh clone. It needs python3, pip and a C++ compiler; with an nvcc the
-# CUDA extension is built too (FASTCONV_CUDA=off leaves it out).
+# Everything a contributor does, from a fresh clone. It needs python3, pip and g++; with an nvcc the CUDA extension is
+# built too (FASTCONV_CUDA=off leaves it out), and for the tests its kernels are compiled for the CPU as well
+# (FASTCONV_EMULATOR=off leaves that out).
 
 PYTHON ?= python3
 # The second witness of the tests. `make test PEERS=` leaves it out.
 PEERS ?= torch==2.13.0
 # Test processes at once.
 JOBS ?= 2
+# The builds of fastconv._emulated that the tests run kernels in; setup.py tells what they are.
+FASTCONV_EMULATOR ?= plain,asan,trace
 # What `python -m bench` is asked for; `.venv/bin/python -m bench --help` lists the choices.
 BENCH_ARGS ?= run --suite resnet50 --quick --json build/bench.json
 
@@ -14,11 +17,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 # What a change of makes an installation stale; Python files do not, the installation is editable.
-BUILD_INPUTS = pyproject.toml setup.py CMakeLists.txt $(CPP)
+BUILD_INPUTS = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*) $(CPP)
+# pip's own build environment is another folder each time, which defeats incremental builds. It is needed where pip
+# has to bring the compiler.
+ISOLATION = $(if $(filter wheels,$(FASTCONV_CUDA)),,--no-build-isolation)
+INSTALL = $(PIP) install --quiet $(ISOLATION) --editable
 # A stamp for each set of peers, so that another choice is installed and the same one is not installed again.
 PEERS_STAMP = $(VENV)/.peers-$(shell echo '$(PEERS)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help venv install lint format test check bench demo docs gpu-check clean
+.PHONY: help venv install emulated lint format test check bench demo docs gpu-check clean
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +33,9 @@ help:  ## List the targets.
 venv: $(VENV)/.made  ## Make the virtual environment .venv.
 
 install: $(VENV)/.test  ## Install fastconv, editable, with what its tests need.
+
+emulated: $(VENV)/.tools  ## Compile changed kernels for the CPU alone, plain: the quickest way to try them.
+	FASTCONV_CUDA=off FASTCONV_EMULATOR=plain $(BIN)/python setup.py --quiet build_ext --inplace
 
 lint: $(VENV)/.lint  ## Check the style of Python and C++.
 	$(BIN)/ruff check .
@@ -61,7 +71,7 @@ gpu-check: $(VENV)/.test  ## On a machine with a GPU: build with CUDA, and see t
 	exit(None if any(not d['problem'] for d in gpu['devices']) else gpu['problem'] or 'no GPU here runs this build')"
 
 clean:  ## Remove what was built, and .venv.
-	rm -rf $(VENV) build dist fastconv.egg-info fastconv/_build_info.py fastconv/_cuda*.so
+	rm -rf $(VENV) build dist fastconv.egg-info fastconv/_build_info.py fastconv/_cuda*.so fastconv/_emulated*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -78,8 +88,16 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/.test
 	$(PIP) install --quiet --group docs
 	touch $@
 
-$(VENV)/.test $(VENV)/.bench $(VENV)/.demo: $(VENV)/.%: $(BUILD_INPUTS) | $(VENV)/.made
-	$(PIP) install --quiet --editable '.[$*]'
+$(VENV)/.tools: pyproject.toml | $(VENV)/.made
+	$(PIP) install --quiet --group build
+	touch $@
+
+$(VENV)/.test: $(BUILD_INPUTS) | $(VENV)/.tools
+	FASTCONV_EMULATOR=$(FASTCONV_EMULATOR) $(INSTALL) '.[test]'
+	touch $@
+
+$(VENV)/.bench $(VENV)/.demo: $(VENV)/.%: $(BUILD_INPUTS) | $(VENV)/.tools
+	$(INSTALL) '.[$*]'
 	touch $@
 
 $(PEERS_STAMP): | $(VENV)/.made

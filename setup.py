@@ -7,18 +7,18 @@ Environment variables:
                          off      do not look for an nvcc
                          wheels   build it with the nvcc that pip installs, in the build environment alone
     FASTCONV_CUDA_ARCHS  architectures in CMake's names, such as "90a-real;90-virtual", or "release"
+    FASTCONV_EMULATOR    off      no kernels for the CPU (the default)
+                         on       build fastconv._emulated: the same kernels by the C++ compiler, for tests without
+                                  a GPU; needs no nvcc, only headers of CUDA, which pip fetches where there are none
+                         plain,asan,trace
+                                  any of its builds: the one of "on", one with sanitizers, one that traces memory
     MAX_JOBS             how many files to compile at once; by default one a core
 
 An nvcc that is found and fails stops the installation: going on without CUDA would hide the reason.
 """
 
-import functools
-import hashlib
-import importlib.util
 import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -28,211 +28,84 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-MODES = ("auto", "on", "off", "wheels")
-OLDEST_NVCC = (12, 0)  # the first that knows sm_90a
+sys.path.insert(0, str(HERE / "cmake"))  # build back ends do not even have our own folder on the path
 
-# 90-virtual is PTX for what is newer than Hopper: 90a machine code runs on Hopper alone.
-DEVELOPER_ARCHS = ("80-real", "90a-real", "90-virtual")
-RELEASE_ARCHS = ("75-real", "80-real", "86-real", "89-real", "90a-real", "90-virtual")
-BLACKWELL_ARCHS = ("100f-real", "120")
-BLACKWELL_NVCC, BLACKWELL_CMAKE = (12, 9), (4, 0)  # these know "f", code for a family of GPUs; CMake 3.25 does not
+import compilation  # noqa: E402
+import toolchain  # noqa: E402
+
+MODES = ("auto", "on", "off", "wheels")
+EMULATORS = {"plain": "_emulated", "asan": "_emulated_asan", "trace": "_emulated_trace"}
 
 BUILD_TOOLS = ("cmake>=3.24", "ninja")
 CUDA_WHEELS = "cuda-toolkit[nvcc,cudart,cccl]==13.0.*"  # CUDA 12 has no nvcc in its wheels
-
-
-class Nvcc(NamedTuple):
-    """A CUDA compiler that runs."""
-
-    path: Path
-    version: tuple  # (13, 0, 88)
-    place: str  # where it was found, in words that fit on every machine
-
-    def __str__(self):
-        return f"nvcc {dotted(self.version)} ({self.place})"
+HEADER_WHEELS = "cuda-toolkit[cudart,crt,cccl]==13.0.*"
 
 
 class Plan(NamedTuple):
     """What this build will do."""
 
     cuda: bool
-    reason: str
+    reason: str  # why with or without CUDA
+    kinds: tuple = ()  # builds of fastconv._emulated
     requires: tuple = ()  # for pip to install into the build environment
 
+    @property
+    def extensions(self):
+        """Names of the modules to build."""
+        return ("_cuda",) * self.cuda + tuple(EMULATORS[kind] for kind in self.kinds)
 
-def make_plan(mode, nvcc, missing):
-    """Decide whether to build the extension.
+
+def make_plan(mode, nvcc, missing, kinds=(), headers=None):
+    """Decide which extensions to build.
 
     Args:
         mode: Value of FASTCONV_CUDA.
         nvcc: The Nvcc that was found, or None.
         missing: Why there is none.
+        kinds: Builds of the emulated extension that are wanted.
+        headers: Folders of the headers of CUDA, or None.
 
     Raises:
         SystemExit: mode is unknown, or needs an nvcc that is not there.
     """
     if mode not in MODES:
         raise SystemExit(f"fastconv: FASTCONV_CUDA={mode} is none of {', '.join(MODES)}")
-    if mode == "off":
-        return Plan(False, "switched off by FASTCONV_CUDA=off")
-    if mode == "wheels":
-        fetched = () if nvcc else (CUDA_WHEELS,)
-        return Plan(True, "built with the nvcc that pip installs", BUILD_TOOLS + fetched)
-    if nvcc:
-        return Plan(True, f"built with {nvcc}", BUILD_TOOLS)
-    if mode == "on":
+    if mode == "on" and nvcc is None:
         raise SystemExit(
             f"fastconv: FASTCONV_CUDA=on, but there is {missing}. Install the CUDA toolkit, or use"
             " FASTCONV_CUDA=wheels (pip brings nvcc) or FASTCONV_CUDA=off (no CUDA)."
         )
-    return Plan(False, missing)
-
-
-def find_nvcc(mode, environ=os.environ):
-    """Look for an nvcc that runs and is new enough.
-
-    Returns:
-        The first such Nvcc, or None; and why there is none.
-    """
+    cuda = mode == "wheels" or (mode != "off" and nvcc is not None)
+    wheels = ()
+    if mode == "wheels" and nvcc is None:
+        wheels = (CUDA_WHEELS,)
+    elif kinds and headers is None:
+        wheels = (HEADER_WHEELS,)
     if mode == "off":
-        return None, ""
-    too_old = []
-    for place, path in nvcc_places(mode, environ):
-        if not os.access(path, os.X_OK):
-            continue
-        version = nvcc_version(path)
-        if version >= OLDEST_NVCC:
-            return Nvcc(path, version, place), ""
-        too_old.append(f"the one of {place} is {dotted(version) if version else 'of unknown version'}")
-    looked = ", ".join(dict.fromkeys(place for place, _ in nvcc_places(mode, environ)))
-    old = f" ({'; '.join(too_old)})" if too_old else ""
-    return None, f"no nvcc of CUDA {dotted(OLDEST_NVCC)} or newer{old}; looked in: {looked or 'no place at all'}"
+        reason = "switched off by FASTCONV_CUDA=off"
+    elif mode == "wheels":
+        reason = "built with the nvcc that pip installs"
+    else:
+        reason = f"built with {nvcc}" if nvcc else missing
+    return Plan(cuda, reason, tuple(kinds), BUILD_TOOLS + wheels if cuda or kinds else ())
 
 
-def nvcc_places(mode, environ=os.environ):
-    """(place, path) of every nvcc there may be, the one that the user names first."""
-    if mode != "wheels":
-        if "CUDACXX" in environ:
-            yield "CUDACXX", Path(environ["CUDACXX"])
-        for variable in ("CUDA_HOME", "CUDA_PATH"):
-            if variable in environ:
-                yield variable, Path(environ[variable], "bin", "nvcc")
-        yield "PATH", Path(shutil.which("nvcc", path=environ.get("PATH")) or "nvcc-is-not-on-PATH")
-        yield "/usr/local/cuda", Path("/usr/local/cuda/bin/nvcc")
-    package = importlib.util.find_spec("nvidia")
-    for folder in package.submodule_search_locations if package else ():
-        for toolkit in sorted(Path(folder).glob("cu[0-9]*"), reverse=True):
-            yield "pip's cuda-toolkit", toolkit / "bin" / "nvcc"
+def emulator_kinds(value):
+    """The builds of the emulated extension that FASTCONV_EMULATOR names.
 
-
-def nvcc_version(path):
-    """(13, 0, 88), or () where the program does not say."""
-    try:
-        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    Raises:
+        SystemExit: It names one that there is not.
+    """
+    words = [word.strip().lower() for word in (value or "off").split(",")]
+    if words == ["off"]:
         return ()
-    return numbers(re.search(r"\bV(\d+\.\d+\.\d+)", text))
-
-
-def cmake_version():
-    """(3, 25, 1) of the CMake on PATH.
-
-    Raises:
-        SystemExit: There is none.
-    """
-    if shutil.which("cmake") is None:
-        raise SystemExit("fastconv: the CUDA extension needs CMake; pip install cmake ninja, or set FASTCONV_CUDA=off")
-    text = subprocess.run(["cmake", "--version"], capture_output=True, text=True, check=True).stdout
-    return numbers(re.search(r"(\d+\.\d+\.\d+)", text))
-
-
-def numbers(match):
-    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
-
-
-def dotted(version):
-    return ".".join(str(part) for part in version)
-
-
-def architectures(wanted, nvcc, cmake):
-    """The architectures to compile for, in CMake's names.
-
-    Args:
-        wanted: Value of FASTCONV_CUDA_ARCHS, or None.
-        nvcc, cmake: Their versions.
-
-    Raises:
-        SystemExit: wanted is no list of architectures.
-    """
-    if not wanted:
-        return DEVELOPER_ARCHS
-    if wanted == "release":
-        new_enough = nvcc >= BLACKWELL_NVCC and cmake >= BLACKWELL_CMAKE
-        return RELEASE_ARCHS + (BLACKWELL_ARCHS if new_enough else ())
-    names = tuple(re.split(r"[;,\s]+", wanted.strip()))
-    for name in names:
-        if not re.fullmatch(r"\d+[af]?(-real|-virtual)?|native|all|all-major", name):
-            raise SystemExit(
-                f"fastconv: FASTCONV_CUDA_ARCHS: {name!r} is no architecture; expected names such as"
-                ' "90a-real;90-virtual", or "release"'
-            )
-    return names
-
-
-def configure_arguments(nvcc, archs, output, environ=os.environ):
-    """What cmake is called with to configure the build."""
-    import pybind11
-
-    yield from ("-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}")
-    yield f"-DCMAKE_CUDA_COMPILER={nvcc.path}"
-    yield f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(archs)}"
-    yield f"-DPython_EXECUTABLE={sys.executable}"
-    yield f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"
-    ninja = shutil.which("ninja")
-    if ninja:  # by its path: the one that an earlier build environment had is gone by now
-        yield from ("-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}")
-    cache = shutil.which("ccache") or shutil.which("sccache")
-    for language in ("CXX", "CUDA"):
-        if cache and f"CMAKE_{language}_COMPILER_LAUNCHER" not in environ:
-            yield f"-DCMAKE_{language}_COMPILER_LAUNCHER={cache}"
-
-
-def compiler_environment(nvcc, environ=os.environ):
-    """The environment that nvcc links in."""
-    libraries = nvcc.path.resolve().parents[1] / "lib"
-    if not (libraries / "libcudart_static.a").exists() or libraries.with_name("lib64").exists():
-        return dict(environ)
-    # pip's toolkit keeps its libraries in lib/, and its nvcc looks for them in lib64/.
-    paths = [str(libraries), environ.get("LIBRARY_PATH", "")]
-    return {**environ, "LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
-
-
-def compile_extension(nvcc, archs, output, scratch):
-    """Run CMake.
-
-    Args:
-        nvcc: The Nvcc to compile with.
-        archs: What to compile for.
-        output: Folder that the extension is put in.
-        scratch: Folder for build trees, kept between builds.
-
-    Raises:
-        SystemExit: Configuring or compiling failed.
-    """
-    arguments = list(configure_arguments(nvcc, archs, output))
-    # CMake cannot change the compiler or the generator of a build tree: each pair has a tree of its own.
-    key = hashlib.sha256(f"{nvcc.path} {'-GNinja' in arguments}".encode()).hexdigest()[:8]
-    tree = Path(scratch).resolve() / f"cmake-{key}"
-    jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
-    run = functools.partial(subprocess.run, check=True, env=compiler_environment(nvcc))
-    try:
-        run(["cmake", "-S", HERE, "-B", tree, *arguments])
-        run(["cmake", "--build", tree, "--parallel", jobs])
-    except subprocess.CalledProcessError as error:
+    kinds = tuple(dict.fromkeys("plain" if word == "on" else word for word in words))
+    unknown = [kind for kind in kinds if kind not in EMULATORS]
+    if unknown:
         raise SystemExit(
-            f"fastconv: {nvcc} was found, but the CUDA extension did not build with it: see the messages above."
-            " Set FASTCONV_CUDA=off to install fastconv without CUDA."
-        ) from error
+            f"fastconv: FASTCONV_EMULATOR={value}: {unknown[0]!r} is none of on, off, {', '.join(EMULATORS)}"
+        )
+    return kinds
 
 
 def write_build_info(package, cuda, reason, nvcc="", archs=()):
@@ -252,44 +125,66 @@ def package_folder(command):
     return HERE / "fastconv" if command.editable_mode else Path(command.build_lib, "fastconv")
 
 
+def stale_extensions(package, plan, editable):
+    """Extensions of an earlier build that this one does not make anew.
+
+    A folder that a wheel is packed from may hold none of them. Beside the sources the note would contradict a
+    _cuda; the emulated ones are asked of nobody's note, and stay for the tests.
+    """
+    names = ("_cuda",) if editable else ("_cuda", *EMULATORS.values())
+    for name in names:
+        if name not in plan.extensions:
+            yield from (*package.glob(f"{name}.*so"), *package.glob(f"{name}.*pyd"))
+
+
 def commands(mode, plan):
-    """The two commands of setuptools that know of CUDA."""
+    """The two commands of setuptools that know of compilers."""
 
     class BuildPy(build_py):
         def run(self):
             super().run()
-            if plan.cuda:
-                return  # BuildExt writes the note, once there is an extension
             package = package_folder(self)
-            for stale in (*package.glob("_cuda*.so"), *package.glob("_cuda*.pyd")):
-                stale.unlink()  # of an earlier build with CUDA: the note would contradict it
-            write_build_info(package, False, plan.reason)
+            for stale in stale_extensions(package, plan, self.editable_mode):
+                stale.unlink()
+            if not plan.cuda:  # otherwise BuildExt writes the note, once there is an extension
+                write_build_info(package, False, plan.reason)
 
     class BuildExt(build_ext):
-        def build_extension(self, ext):
-            nvcc, missing = find_nvcc(mode)  # again: in a build environment that pip has filled by now
-            if nvcc is None:
+        def build_extensions(self):
+            # Again: in a build environment that pip has filled by now.
+            nvcc, missing = toolchain.find_nvcc(mode) if plan.cuda else (None, "")
+            if plan.cuda and nvcc is None:
                 raise SystemExit(f"fastconv: {missing}")
-            archs = architectures(os.environ.get("FASTCONV_CUDA_ARCHS"), nvcc.version, cmake_version())
-            target = Path(self.get_ext_fullpath(ext.name)).resolve()
-            compile_extension(nvcc, archs, target.parent, self.build_temp)
-            if not target.exists():
-                raise SystemExit(f"fastconv: CMake did not make {target.name}")
-            self.note = (f"built with {nvcc}", dotted(nvcc.version), archs)
+            headers = toolchain.find_headers()
+            if plan.kinds and headers is None:
+                raise SystemExit("fastconv: FASTCONV_EMULATOR needs the headers of CUDA: pip install " + HEADER_WHEELS)
+            cmake = toolchain.cmake_version()
+            wanted = os.environ.get("FASTCONV_CUDA_ARCHS")
+            archs = toolchain.architectures(wanted, nvcc.version, cmake) if nvcc else ()
+            built = compilation.compile_extensions(nvcc, archs, plan.kinds, headers)
+            for extension in self.extensions:
+                target = Path(self.get_ext_fullpath(extension.name))
+                if not (built / target.name).exists():
+                    raise SystemExit(f"fastconv: CMake did not make {target.name}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(built / target.name, target)
+            self.note = (f"built with {nvcc}", toolchain.dotted(nvcc.version), archs) if nvcc else None
 
         def run(self):
             super().run()
-            write_build_info(package_folder(self), True, *self.note)
+            if self.note:
+                write_build_info(package_folder(self), True, *self.note)
 
     return {"build_py": BuildPy, "build_ext": BuildExt}
 
 
 def main():
     mode = (os.environ.get("FASTCONV_CUDA") or "auto").lower()
-    plan = make_plan(mode, *find_nvcc(mode))
+    kinds = emulator_kinds(os.environ.get("FASTCONV_EMULATOR"))
+    plan = make_plan(mode, *toolchain.find_nvcc(mode), kinds, toolchain.find_headers() if kinds else None)
     setup(
         setup_requires=plan.requires,
-        ext_modules=[Extension("fastconv._cuda", sources=[])] if plan.cuda else [],
+        ext_modules=[Extension(f"fastconv.{name}", sources=[]) for name in plan.extensions],
         cmdclass=commands(mode, plan),
     )
 

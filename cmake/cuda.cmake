@@ -5,7 +5,9 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # where a wheel is installed, the driver
 set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 
 # A library of its own, because kernels do not see Python: a build in another virtual environment reuses its objects.
-add_library(kernels STATIC ${KERNELS})
+set(CUDA_SOURCES ${KERNELS})
+list(FILTER CUDA_SOURCES EXCLUDE REGEX csrc/emulator/)  # kernels that are wrong on purpose, for tests
+add_library(kernels STATIC ${CUDA_SOURCES})
 target_include_directories(kernels PUBLIC csrc ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_options(kernels PRIVATE -Xcompiler=-Wall,-Wextra)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)

@@ -148,9 +148,22 @@ def _gpu():
     found["driver"] = _cuda_version(cuda.driver_version())
     count = cuda.device_count()
     if count.status:
-        return {**found, "problem": cuda.status_text(count.status)}
+        return {**found, "problem": f"{cuda.status_text(count.status)}{_driver_advice(found)}"}
     found["devices"] = [_device(cuda, index) for index in range(count.value)]
     return found
+
+
+def _driver_advice(gpu):
+    """What to do where there is no driver, or one older than this build; nothing where the driver is not to blame."""
+    if gpu["driver"] is None:
+        return f"; install NVIDIA's driver for CUDA {gpu['runtime']}, or use NumPy arrays, which need none"
+    major = int(gpu["runtime"].partition(".")[0])
+    if int(gpu["driver"].partition(".")[0]) < major:
+        return (
+            f"; the driver serves CUDA {gpu['driver']} and this build is of CUDA {gpu['runtime']}: install a newer"
+            f" driver, or build with a CUDA toolkit older than {major}.0"
+        )
+    return ""
 
 
 def _device(cuda, index):
@@ -178,7 +191,21 @@ def _missing(backend, packages, build, gpu):
         return "not in this release"
     if backend == "cpu" and packages["numba"] is None:
         return "Numba is not installed"
+    if backend == "emulated":
+        return _missing_emulated()
     return _missing_cuda(packages, build, gpu) if backend == "cuda" else None
+
+
+def _missing_emulated():
+    try:
+        importlib.import_module("fastconv._emulated")
+    except ModuleNotFoundError:
+        return (
+            "its extension, for tests, is not built; FASTCONV_EMULATOR=on pip install -e . builds it, as make test does"
+        )
+    except ImportError as error:
+        return f"its extension does not load: {error}"
+    return None
 
 
 def _missing_cuda(packages, build, gpu):
