@@ -84,6 +84,7 @@ from fastconv.functional import (
     where,
 )
 from fastconv.random import Generator, manual_seed
+from fastconv.transfer import asarray
 
 # What stands on Numba, or is slow to import, is imported when it is first asked for.
 _ON_DEMAND = {
@@ -122,6 +123,7 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
+    "asarray",
     "broadcast_to",
     "cat",
     "chunk",

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fastconv"
 # nothing that could lead back to it. "*" is for what sits on top of the library and is imported by nothing in it.
 LEAVES = {"errors", "_version"}
 BASE = LEAVES | {"arrays", "window"}
-OPERATORS = BASE | {"autograd", "backend", "random", "functional"}
+OPERATORS = BASE | {"autograd", "backend", "random", "transfer", "functional"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "window": LEAVES | {"arrays"},
     "autograd": LEAVES | {"arrays"},
     "backend": LEAVES | {"arrays"},
+    "transfer": LEAVES | {"arrays"},
     "random": LEAVES | {"arrays"},
     "creation": LEAVES | {"arrays", "autograd", "random"},
     "tolerance": BASE,

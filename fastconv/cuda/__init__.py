@@ -2,7 +2,7 @@
 
 Every operator makes dense what has to be dense, allocates its result from CuPy's pool, and enqueues kernels on
 CuPy's current stream of the arrays' device. Nothing waits for the GPU and nothing but the pool allocates, so that
-calls can be captured in a CUDA graph. See runtime.py for where kernels run and choice.py for which kernel serves a call.
+calls can be captured in a CUDA graph. runtime.py knows where kernels run, choice.py which kernel serves a call.
 """
 
 from fastconv.cuda.choice import use_algorithm

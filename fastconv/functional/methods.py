@@ -1,11 +1,12 @@
 """Attaches the functions of this package to Tensor, as operators and methods."""
 
-from fastconv.arrays import device_of, is_array
-from fastconv.autograd import Tensor, raw
-from fastconv.errors import DeviceError, GraphError, ShapeError
+from fastconv.arrays import is_array
+from fastconv.autograd import Tensor, raw, record
+from fastconv.errors import GraphError, ShapeError
 from fastconv.functional import activation, elementwise, indexing, reduction, shape
 from fastconv.functional.linear import matmul
 from fastconv.functional.operands import as_axis, as_dtype, is_number, quiet
+from fastconv.transfer import place
 
 _METHODS = {
     elementwise: (
@@ -94,7 +95,7 @@ def _setitem(self, index, value):
 
 
 def _to(self, *targets, dtype=None, device=None):
-    """In another dtype, given as a dtype, a name or a Tensor to be like; a device may only be the tensor's own."""
+    """In another dtype or on another device: a dtype, the name of a dtype or device, or a Tensor to be like."""
     for target in targets:
         if isinstance(target, Tensor):
             dtype, device = target.dtype, target.device
@@ -102,10 +103,30 @@ def _to(self, *targets, dtype=None, device=None):
             device = target
         else:
             dtype = target
-    here = device_of(self.data)
-    if device is not None and device not in (here, here.removesuffix(":0")):
-        raise DeviceError("to", "device", repr(device), repr(here), "nothing but a Module moves between devices")
-    return self if dtype is None else elementwise.cast(self, as_dtype("to", dtype))
+    moved = self if device is None else _moved(self, device)
+    return moved if dtype is None else elementwise.cast(moved, as_dtype("to", dtype))
+
+
+def _moved(self, device):
+    """On another device; the gradient comes back to this one."""
+    home, data = self.device, place(self.data, device)
+    if data is self.data:
+        return self
+
+    def rule(dy, _):
+        return (lambda: _moved(dy, home),)
+
+    return record("to", data, (self,), rule)
+
+
+def _cpu(self):
+    """The same as to("cpu")."""
+    return _to(self, "cpu")
+
+
+def _cuda(self, device=0):
+    """The same as to("cuda:0"), or another number."""
+    return _to(self, f"cuda:{device}")
 
 
 def _type_as(self, other):
@@ -145,9 +166,9 @@ def attach():
     for name, dtype in (("float", "float32"), ("double", "float64"), ("half", "float16"), ("bfloat16", "bfloat16"),
                         ("long", "int64"), ("int", "int32"), ("bool", "bool")):  # fmt: skip
         setattr(Tensor, name, _as_method(name, _to_dtype(dtype)))
-    for name, function in (("size", _size), ("expand", _expand), ("view", _view), ("to", _to), ("type_as", _type_as),
-                           ("requires_grad_", _requires_grad_), ("__setitem__", _setitem),
-                           ("__array__", _array)):  # fmt: skip
+    for name, function in (("size", _size), ("expand", _expand), ("view", _view), ("to", _to), ("cpu", _cpu),
+                           ("cuda", _cuda), ("type_as", _type_as), ("requires_grad_", _requires_grad_),
+                           ("__setitem__", _setitem), ("__array__", _array)):  # fmt: skip
         setattr(Tensor, name, _as_method(name, function))
     Tensor.__hash__ = object.__hash__  # __eq__ compares elements; tensors are keys by identity
     Tensor.__neg__ = elementwise.neg

@@ -6,8 +6,9 @@ from fastconv.arrays import describe, is_array, is_float, namespace_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.nn.hooks import add_hook
-from fastconv.nn.parameter import Parameter, float_dtype, place
+from fastconv.nn.parameter import Parameter, float_dtype
 from fastconv.nn.state import copy_state, matched_state
+from fastconv.transfer import place
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 

@@ -6,7 +6,8 @@ from fastconv import functional
 from fastconv.errors import ShapeError
 from fastconv.nn import init
 from fastconv.nn.module import Module
-from fastconv.nn.parameter import new_parameter, place
+from fastconv.nn.parameter import new_parameter
+from fastconv.transfer import place
 from fastconv.window import per_axis
 
 _DOC = """Normalise each channel of {what} to mean 0 and variance 1, as torch.nn.BatchNorm{rank}d.

@@ -4,9 +4,10 @@ import importlib
 
 import numpy
 
-from fastconv.arrays import FLOATS, describe, device_of, is_cupy
+from fastconv.arrays import FLOATS, describe
 from fastconv.autograd import Tensor, raw
-from fastconv.errors import DeviceError, DTypeError, ShapeError
+from fastconv.errors import DTypeError
+from fastconv.transfer import place
 
 
 class Parameter(Tensor):
@@ -65,38 +66,3 @@ def float_dtype(operator, value):
     if dtype.name not in FLOATS:
         raise DTypeError(operator, "dtype", dtype.name, " or ".join(FLOATS))
     return dtype
-
-
-def place(array, device):
-    """The array on a device: itself if it is there already, otherwise a copy.
-
-    Args:
-        array: NumPy or CuPy array.
-        device: "cpu", "cuda" (the first GPU) or "cuda:1"; None leaves it where it is.
-
-    Returns:
-        A NumPy or CuPy array.
-
-    Raises:
-        DTypeError: device is no string.
-        ShapeError: device is none of these names.
-        DeviceError: fastconv cannot reach a GPU here.
-    """
-    if device is None:
-        return array
-    if not isinstance(device, str):
-        raise DTypeError("to", "device", describe(device), '"cpu", "cuda" or "cuda:1"')
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or device == "cpu:":
-        raise ShapeError("to", "device", repr(device), '"cpu", "cuda" or "cuda:1"')
-    if kind == "cpu":
-        return array.get() if is_cupy(array) else array
-    wanted = f"cuda:{int(index or 0)}"
-    if device_of(array) == wanted:
-        return array
-    try:
-        cuda = importlib.import_module("fastconv.cuda")  # CuPy is imported there and nowhere else
-        to_device = cuda.to_device
-    except (ImportError, AttributeError):
-        raise DeviceError("to", "device", repr(device), '"cpu"', "install CuPy to compute on a GPU") from None
-    return to_device(array, int(index or 0))

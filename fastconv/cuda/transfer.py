@@ -1,0 +1,87 @@
+"""CuPy arrays from the host, from another GPU, and from other libraries, in the order of streams."""
+
+import contextlib
+
+import cupy
+import numpy
+
+from fastconv.errors import DeviceError, DTypeError
+
+_LEGACY, _PER_THREAD = 1, 2  # how __cuda_array_interface__ names the two default streams
+
+
+def to_device(array, index):
+    """A copy on a GPU of a NumPy array or of a CuPy array of another GPU.
+
+    Raises:
+        DeviceError: There is no such GPU, or no driver.
+    """
+    with _reachable(index):
+        device = cupy.cuda.Device(index)
+        with device:
+            return cupy.asarray(numpy.ascontiguousarray(array) if isinstance(array, numpy.ndarray) else array)
+
+
+def from_dlpack(value):
+    """value on the same memory; its library makes the current stream wait for its own."""
+    with _reachable(value.__dlpack_device__()[1]):
+        try:
+            return cupy.from_dlpack(value)
+        except (BufferError, TypeError, ValueError) as refused:
+            expected = f"what CuPy takes ({refused})"
+            raise DTypeError("asarray", "value", type(value).__name__, expected, "detach it first") from None
+
+
+def from_cuda_array_interface(value):
+    """value on the same memory; the current stream waits for the stream that value names, if it names one."""
+    interface = value.__cuda_array_interface__
+    address, _ = interface["data"]
+    dtype, shape, strides = numpy.dtype(interface["typestr"]), interface["shape"], interface.get("strides")
+    if interface.get("mask") is not None:
+        raise DTypeError("asarray", "value", "a masked array", "an array without a mask")
+    if not dtype.isnative:
+        raise DTypeError("asarray", "value", interface["typestr"], "an array of the machine's byte order")
+    memory = cupy.cuda.UnownedMemory(address, _extent(shape, strides, dtype.itemsize), value)
+    array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
+    stream = interface.get("stream")
+    if stream is not None:
+        handle = {_LEGACY: 0, _PER_THREAD: _PER_THREAD}.get(stream, stream)
+        with array.device:
+            _wait_for(cupy.cuda.Stream.from_external(_Stream(handle)))
+    return array
+
+
+class _Stream:
+    """A stream of another library, by its handle."""
+
+    def __init__(self, handle):
+        self.handle = handle
+
+    def __cuda_stream__(self):
+        return 0, self.handle  # version of the protocol, handle
+
+
+def _wait_for(producer):
+    """Let the current stream wait for all that is enqueued on another one; the host goes on."""
+    current = cupy.cuda.get_current_stream()
+    if current.ptr != producer.ptr:
+        current.wait_event(producer.record())
+
+
+def _extent(shape, strides, itemsize):
+    """Bytes from the first element to the end of the last."""
+    if 0 in shape:
+        return 0
+    if strides is None:
+        return itemsize * int(numpy.prod(shape, dtype=numpy.int64))
+    return itemsize + sum((n - 1) * max(s, 0) for n, s in zip(shape, strides, strict=True))
+
+
+@contextlib.contextmanager
+def _reachable(index):
+    """Within the block, an error of the CUDA runtime is a DeviceError; out of memory stays CuPy's own."""
+    try:
+        yield
+    except cupy.cuda.runtime.CUDARuntimeError as refused:
+        fix = "`python -m fastconv info` lists the GPUs and what is wrong with them"
+        raise DeviceError("to", "device", f"cuda:{index}", f"a GPU that CUDA reaches ({refused})", fix) from None
