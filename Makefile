@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.h')
 # What a change of makes an installation stale; Python files do not, the installation is editable.
-BUILD_INPUTS = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/*) $(CPP)
+BUILD_INPUTS = pyproject.toml setup.py CMakeLists.txt $(wildcard cmake/* cmake/*/*) $(CPP)
 # pip's own build environment is another folder each time, which defeats incremental builds. It is needed where pip
 # has to bring the compiler.
 ISOLATION = $(if $(filter wheels,$(FASTCONV_CUDA)),,--no-build-isolation)
