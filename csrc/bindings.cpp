@@ -64,14 +64,15 @@ void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil(
 
 }  // namespace
 
+// Types and exceptions are local to their module: a process may load several of the extensions.
 PYBIND11_MODULE(FASTCONV_MODULE, m) {
-  py::register_exception<fc::LaunchError>(m, "LaunchError", PyExc_RuntimeError);
-  py::register_exception<fc::DispatchError>(m, "DispatchError", PyExc_RuntimeError);
-  py::class_<fc::Window>(m, "Window").def(py::init(&make_window));
-  py::enum_<fc::Format>(m, "Format")
+  py::register_local_exception<fc::LaunchError>(m, "LaunchError", PyExc_RuntimeError);
+  py::register_local_exception<fc::DispatchError>(m, "DispatchError", PyExc_RuntimeError);
+  py::class_<fc::Window>(m, "Window", py::module_local()).def(py::init(&make_window));
+  py::enum_<fc::Format>(m, "Format", py::module_local())
       .value("channels_first", fc::Format::kChannelsFirst)
       .value("channels_last", fc::Format::kChannelsLast);
-  py::enum_<fc::Dtype>(m, "Dtype")
+  py::enum_<fc::Dtype>(m, "Dtype", py::module_local())
       .value("float16", fc::Dtype::kFloat16)
       .value("bfloat16", fc::Dtype::kBfloat16)
       .value("float32", fc::Dtype::kFloat32)
