@@ -1,10 +1,11 @@
-"""The command line: python -m bench {run,train,start}."""
+"""The command line: python -m bench {run,train,start,gates}."""
 
 import argparse
 import importlib.util
 import pathlib
 import sys
 
+from bench.gates.command import gates
 from bench.machine import default_threads
 from bench.plot import SUFFIXES
 from bench.process import WorkerError
@@ -45,6 +46,11 @@ def parser():
     three = commands.add_parser("start", help="time of the import and of the first call in a new process")
     _common(three)
     three.set_defaults(function=start)
+
+    four = commands.add_parser("gates", help="compare kernels with the committed numbers of bench/gates, no GPU needed")
+    four.add_argument("--sass", action="store_true", help="machine code of fastconv._cuda alone")
+    four.add_argument("--update", action="store_true", help="write the numbers anew")
+    four.set_defaults(function=gates)
     return root
 
 
