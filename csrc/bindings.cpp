@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "activation.h"
 #include "device/error.h"
 #include "layout/layout.h"
 #include "window.h"
@@ -77,6 +78,11 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
       .value("bfloat16", fc::Dtype::kBfloat16)
       .value("float32", fc::Dtype::kFloat32)
       .value("float64", fc::Dtype::kFloat64);
+  py::enum_<fc::Activation>(m, "Activation", py::module_local())
+      .value("none", fc::Activation::kNone)
+      .value("relu", fc::Activation::kRelu)
+      .value("gelu", fc::Activation::kGelu)
+      .value("silu", fc::Activation::kSilu);
   bind_machine(m);
   bind_layout(m);
 }

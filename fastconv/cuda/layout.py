@@ -4,9 +4,11 @@ Channels first is C order of [N, C, *size]; channels last is [N, C, *size] whose
 the format of the input that it was computed from.
 """
 
+import math
+
 import numpy
 
-_AXES = 5  # of the copy kernel
+_AXES = 8  # of the copy kernel, once those that lie together are merged
 
 
 def is_channels_last(x):
@@ -40,16 +42,18 @@ def _copied(gpu, x):
     y = gpu.empty(x.shape, x.dtype)
     if x.size:
         size, stride = _merged(x.shape, x.strides)
-        extra = _AXES - len(size)
-        gpu.extension.layout_copy(
-            x.itemsize,
-            gpu.read(x),
-            gpu.write(y),
-            (1,) * extra + size,
-            (0,) * extra + tuple(s // x.itemsize for s in stride),
-            gpu.stream,
-        )
+        _enqueue(gpu, gpu.read(x), gpu.write(y), size, tuple(s // x.itemsize for s in stride), x.itemsize)
     return y
+
+
+def _enqueue(gpu, source, target, size, stride, itemsize):
+    """Copy from one address to another; an axis more than the kernel has is a loop over copies."""
+    if len(size) <= _AXES:
+        gpu.extension.layout_copy(itemsize, source, target, size, stride, gpu.stream)
+        return
+    part = math.prod(size[1:]) * itemsize
+    for i in range(size[0]):
+        _enqueue(gpu, source + i * stride[0] * itemsize, target + i * part, size[1:], stride[1:], itemsize)
 
 
 def _merged(shape, strides):

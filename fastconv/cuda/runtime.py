@@ -63,6 +63,10 @@ class Launch:
         """The memory format as the extension numbers it."""
         return self.extension.Format.channels_last if last else self.extension.Format.channels_first
 
+    def activation(self, name):
+        """The activation of an epilogue as the extension numbers it; None for none."""
+        return getattr(self.extension.Activation, name or "none")
+
     def window(self, window):
         """A fastconv.window.Window as the extension's own.
 
