@@ -19,6 +19,8 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     batch_norm_forward(x, mean, variance, w, b, eps) -> y   w, b [C] or None
     batch_norm_grad(dy, x, mean, variance, w, eps) -> dx, dw, db   through the statistics of x
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
+    resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
+    resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
 """
 
 import contextlib
@@ -37,6 +39,7 @@ OPERATORS = (
     "pool_gather", "pool_scatter",
     "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad",
     "matmul",
+    "resize_forward", "resize_input_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

@@ -27,6 +27,7 @@ from fastconv.tolerance import assert_within, bound
 _FACTORS = {
     "conv": 2.0,  # 0.36
     "matmul": 2.0,  # 0.22
+    "resize": 2.0,  # 0.43
     "avg_pool": 2.0,  # 0.53
     "adaptive": 2.0,  # 0.52
     "pool_scatter": 2.0,  # 0.16

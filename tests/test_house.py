@@ -18,13 +18,14 @@ PACKAGE = ROOT / "fastconv"
 # Each module or package directly under fastconv, and which others it may import. One way only: an entry names
 # nothing that could lead back to it. "*" is for what sits on top of the library and is imported by nothing in it.
 LEAVES = {"errors", "_version"}
-BASE = LEAVES | {"arrays", "window"}
+BASE = LEAVES | {"arrays", "window", "resize"}
 OPERATORS = BASE | {"autograd", "backend", "random", "transfer", "functional"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
     "arrays": LEAVES,
     "window": LEAVES | {"arrays"},
+    "resize": LEAVES | {"arrays", "window"},
     "autograd": LEAVES | {"arrays"},
     "backend": LEAVES | {"arrays"},
     "transfer": LEAVES | {"arrays"},

@@ -12,10 +12,15 @@ import numpy
 from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
 from fastconv.cases.storage import stored
+from fastconv.resize import axes, taps
 from fastconv.tolerance import batch_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
 EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather")
+
+
+# Operators that choose coordinates by the dtype of their input: the reference gets it in the dtype of the case.
+BY_DTYPE = ("resize_forward", "resize_input_grad")
 
 
 class Case(NamedTuple):
@@ -188,8 +193,10 @@ def by(numbers):
 def _solution(case):
     """(results, scales, lengths) of the reference on the float64 values of a case."""
     values = case.values()
-    wide = [_map_float(v, lambda a: a.astype("float64")) for v in values]
-    expected = _tuple(getattr(reference, case.operator)(*wide))
+    wide = values if case.operator in BY_DTYPE else [_map_float(v, lambda a: a.astype("float64")) for v in values]
+    expected = tuple(
+        _map_float(e, lambda a: a.astype("float64")) for e in _tuple(getattr(reference, case.operator)(*wide))
+    )
     lengths = _LENGTHS.get(case.operator, _one)(*wide)
     if case.exact:
         scales = (numpy.zeros(()),) * len(expected)
@@ -301,6 +308,16 @@ def _batch_norm_length(x, *rest):
     return _values_a_channel(x)
 
 
+def _resize_forward_length(x, output_size, mode, align_corners, scales):
+    return (2 if mode == "linear" else 1) ** len(output_size)
+
+
+def _resize_input_grad_length(dy, size, mode, align_corners, scales):
+    """The most entries of an input position."""
+    rules = axes(size, dy.shape[2:], mode, align_corners, scales, dy.dtype)
+    return math.prod(int(numpy.bincount(taps(axis).input).max(initial=0)) for axis in rules)
+
+
 def _matmul_length(a, b):
     return a.shape[-1]
 
@@ -321,4 +338,6 @@ _LENGTHS = {
     "batch_norm_statistics": _batch_norm_length,
     "batch_norm_grad": _batch_norm_length,
     "matmul": _matmul_length,
+    "resize_forward": _resize_forward_length,
+    "resize_input_grad": _resize_input_grad_length,
 }

@@ -12,12 +12,14 @@ import numpy
 
 from fastconv import backend, reference
 from fastconv.autograd import Tensor
-from fastconv.cases import conv, norm, pool
+from fastconv.cases import conv, norm, pool, resize
 from fastconv.cases.case import Draw, by
 from fastconv.tolerance import batch_norm_scales
 
 DTYPES = ("float32", "float64")
 
+# Functions that choose coordinates by the dtype of their input; all that they compute is rounded once anyway.
+_BY_DTYPE = ("interpolate",)
 _MOMENTUM = 0.3
 _LARGEST = 30_000  # terms: the tape is what is tested here, its operators have larger cases of their own
 
@@ -101,7 +103,7 @@ class GradientCase(NamedTuple):
 
 
 def gradient_cases():
-    """A list of the GradientCases of every public function of convolution, pooling and normalisation."""
+    """A list of the GradientCases of every public function of the families that have operators."""
     rows = []
     for row in (*conv.CONVS, *conv.STORED):
         rows.append(_conv(row))
@@ -115,6 +117,8 @@ def gradient_cases():
         rows.append(_adaptive("max", row))
     for row in (*norm.SHAPES, norm.STORED_SHAPE):
         rows.extend(_batch_norms(row))
+    for row in (*resize.SIZES, resize.STORED_SIZE):
+        rows.extend(_interpolations(row))
     return [
         GradientCase(function, problem, dtype, True, make, lengths)
         for function, problem, work, make, lengths in rows
@@ -145,8 +149,8 @@ def _copied(options):
 
 @functools.lru_cache(maxsize=1)
 def _solution(case):
-    inputs, options, dy = widened(*case.arguments())
-    expected = case.run("reference", inputs, options, dy)
+    inputs, options, dy = case.arguments() if case.function in _BY_DTYPE else widened(*case.arguments())
+    expected = tuple(a.astype("float64") for a in case.run("reference", inputs, options, dy))
     if case.function == "batch_norm":
         return expected, _batch_norm_scales(inputs, options, dy)
     # A sum of products has the scale of its absolute values; a maximum is a choice, whose gradient alone is a sum.
@@ -237,6 +241,18 @@ def _adaptive(kind, row):
     length = math.prod(max(s, o) for s, o in zip(size, output, strict=True))
     problem = f"{by((n, channels, *size))} to {by(output)}"
     return f"adaptive_{kind}_pool{len(size)}d", problem, n * channels * length, make, (length, length)
+
+
+def _interpolations(row):
+    n, channels, size, output, scales = row
+    linear = ("linear", "bilinear", "trilinear")[len(size) - 1]
+    for mode, align_corners in resize.RULES:
+        given = dict(size=output) if scales is None else dict(scale_factor=scales)
+        if mode == "linear":
+            given["align_corners"] = align_corners
+        make = _images(n, channels, size, dict(**given, mode=linear if mode == "linear" else mode))
+        problem = resize.label(row, mode, align_corners)
+        yield "interpolate", problem, resize.work_of(row, mode), make, resize.lengths(row, mode)
 
 
 def _images(n, channels, size, options):

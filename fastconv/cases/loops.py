@@ -10,6 +10,7 @@ rounding. Source: Squire & Trapp, Using complex variables to estimate derivative
 
 import cmath
 import collections
+import fractions
 import itertools
 import math
 
@@ -139,6 +140,24 @@ def batch_norm_grad(dy, x, mean, variance, w, eps):
     return dx, dw, db
 
 
+def resize_forward(x, output_size, mode, align_corners, scales):
+    """y [N, C, *output_size]."""
+    terms = collections.defaultdict(list)
+    for n, c in numpy.ndindex(*x.shape[:2]):
+        for p, i, share in _meetings(x.shape[2:], output_size, mode, align_corners, scales, x.dtype):
+            terms[(n, c, *p)].append(share * float(x[(n, c, *i)]))
+    return _sums((*x.shape[:2], *output_size), terms)
+
+
+def resize_input_grad(dy, size, mode, align_corners, scales):
+    """dx [N, C, *size]."""
+    terms = collections.defaultdict(list)
+    for n, c in numpy.ndindex(*dy.shape[:2]):
+        for p, i, share in _meetings(size, dy.shape[2:], mode, align_corners, scales, dy.dtype):
+            terms[(n, c, *i)].append(share * float(dy[(n, c, *p)]))
+    return _sums((*dy.shape[:2], *size), terms)
+
+
 def matmul(a, b):
     """[..., M, L] @ [..., L, K]."""
     c = numpy.zeros((*a.shape[:-1], b.shape[-1]))
@@ -214,6 +233,39 @@ def _spread_back(dy, size, windows, divisors):
             for i in elements:
                 terms[(n, c, *i)].append(dy.item(n, c, *p) / divisors[p])
     return _sums((*dy.shape[:2], *size), terms)
+
+
+def _meetings(size, output, mode, align_corners, scales, dtype):
+    """(output position, input position, share) of all that meet when an image is resized."""
+    axes = [
+        _neighbours(s, o, mode, align_corners, scale, numpy.float64 if dtype.name == "float64" else numpy.float32)
+        for s, o, scale in zip(size, output, scales or (None,) * len(size), strict=True)
+    ]
+    for entries in itertools.product(*axes):
+        p, i, shares = zip(*entries, strict=True)
+        yield p, i, math.prod(shares)
+
+
+def _neighbours(size, output, mode, align_corners, factor, number):
+    """The same of one axis, in coordinates of the dtype `number`."""
+    aligned = mode == "linear" and align_corners
+    scale = number(size) / number(output) if factor is None else number(1 / factor)
+    if aligned:
+        scale = number(size - 1) / number(output - 1) if output > 1 else number(0)
+    for p in range(output):
+        moved = fractions.Fraction(p) if mode == "nearest" or aligned else fractions.Fraction(2 * p + 1, 2)
+        back = moved - p
+        r = number(max(fractions.Fraction(float(scale)) * moved - back, 0))
+        low = min(int(numpy.float32(r + number(0.5 if mode == "nearest-exact" else 0))), size - 1)
+        if mode != "linear":
+            yield p, low, 1.0
+        elif size == output:
+            yield p, p, 1.0
+            yield p, p, 0.0
+        else:
+            share = min(max(r - number(low), number(0)), number(1))
+            yield p, low, float(number(1) - share)
+            yield p, min(low + 1, size - 1), float(share)
 
 
 def _largest(x, shape, windows):

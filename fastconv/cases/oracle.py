@@ -11,7 +11,7 @@ import numpy
 
 from fastconv import reference
 from fastconv.cases import loops
-from fastconv.cases.case import Draw
+from fastconv.cases.case import BY_DTYPE, Draw
 from fastconv.cases.gradients import widened
 from fastconv.tolerance import bound
 
@@ -43,7 +43,8 @@ def is_looped(case):
 
 def by_loops(case):
     """The exact results of a small Case, a tuple of float64 arrays."""
-    wide = [v.astype("float64") if _is_floating(v) else v for v in case.values()]
+    widens = case.operator not in BY_DTYPE
+    wide = [v.astype("float64") if widens and _is_floating(v) else v for v in case.values()]
     result = getattr(loops, case.operator)(*wide)
     return result if isinstance(result, tuple) else (result,)
 
@@ -134,5 +135,9 @@ _TRANSPOSES = {
     "pool_scatter": (
         reference.pool_scatter,
         lambda u, dy, indices, size: (dy, reference.pool_gather(u, indices)),
+    ),
+    "resize_input_grad": (
+        reference.resize_input_grad,
+        lambda u, dy, size, *rule: (dy, reference.resize_forward(u, dy.shape[2:], *rule)),
     ),
 }

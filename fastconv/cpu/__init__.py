@@ -16,6 +16,7 @@ from fastconv.cpu.pool import (
     pool_gather,
     pool_scatter,
 )
+from fastconv.cpu.resize import resize_forward, resize_input_grad
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -33,4 +34,6 @@ __all__ = [
     "max_pool_forward",
     "pool_gather",
     "pool_scatter",
+    "resize_forward",
+    "resize_input_grad",
 ]

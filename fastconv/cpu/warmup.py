@@ -50,6 +50,7 @@ def _run_all(dtype, channels_last, groups):
     mean, variance = cpu.batch_norm_statistics(x)
     cpu.batch_norm_forward(x, mean, variance, b, b, 1e-5)
     cpu.batch_norm_grad(x, x, mean, variance, b, 1e-5)
+    cpu.resize_input_grad(cpu.resize_forward(x, (9, 7), "linear", False, None), (6, 6), "linear", False, None)
     matrix = np.ones((8, 8), dtype)
     cpu.matmul(matrix, matrix)
     cpu.matmul(np.asfortranarray(matrix), matrix)

@@ -109,6 +109,7 @@ from fastconv.functional.reduction import (
     sum,
     var,
 )
+from fastconv.functional.resize import interpolate
 from fastconv.functional.shape import (
     broadcast_to,
     clone,
@@ -190,6 +191,7 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "interpolate",
     "isfinite",
     "isinf",
     "isnan",

@@ -54,6 +54,7 @@ from fastconv.nn.pool import (
     MaxPool2d,
     MaxPool3d,
 )
+from fastconv.nn.resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = [
     "CELU",
@@ -118,6 +119,9 @@ __all__ = [
     "Tanh",
     "Threshold",
     "Unflatten",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "init",
     "utils",
 ]

@@ -19,6 +19,7 @@ from fastconv.reference.pool import (
     pool_gather,
     pool_scatter,
 )
+from fastconv.reference.resize import resize_forward, resize_input_grad
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -36,4 +37,6 @@ __all__ = [
     "max_pool_forward",
     "pool_gather",
     "pool_scatter",
+    "resize_forward",
+    "resize_input_grad",
 ]
