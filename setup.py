@@ -121,8 +121,9 @@ def write_build_info(package, cuda, reason, nvcc="", archs=()):
 
 
 def package_folder(command):
-    """Where a command puts the package: beside the sources in an editable install."""
-    return HERE / "fastconv" if command.editable_mode else Path(command.build_lib, "fastconv")
+    """Where a command puts the package: beside the sources in an editable install and with --inplace."""
+    beside = command.editable_mode or getattr(command, "inplace", False)
+    return HERE / "fastconv" if beside else Path(command.build_lib, "fastconv")
 
 
 def stale_extensions(package, plan, editable):

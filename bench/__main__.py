@@ -24,7 +24,7 @@ def parser():
     commands = root.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("run", help="time a suite of layers beside a peer")
-    _common(one)
+    _common(one, ("cuda", *BACKENDS))
     _peer(one)
     one.add_argument("--suite", help=f"{', '.join(ALIASES)}, pool, tiny, a full name, or all; see --list")
     one.add_argument("--rows", default="*", metavar="PATTERN", help="only rows whose name matches, such as 'rn50_0*'")
@@ -54,8 +54,8 @@ def parser():
     return root
 
 
-def _common(command):
-    command.add_argument("--backend", choices=BACKENDS, default="cpu", help="backend of fastconv")
+def _common(command, backends=BACKENDS):
+    command.add_argument("--backend", choices=backends, default="cpu", help="backend of fastconv")
     command.add_argument("--threads", type=_positive, default=default_threads(), help="threads of every library")
     command.add_argument("--quick", action="store_true", help="smaller problems, fewer rounds")
     command.add_argument("--rounds", type=_positive, help="turns of each library, or processes of `start`")

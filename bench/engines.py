@@ -1,9 +1,10 @@
-"""The libraries that are timed: fastconv with one of its backends, and PyTorch.
+"""The libraries that are timed: fastconv with one of its backends, and PyTorch; on a GPU see engines_cuda.py.
 
 Each engine lives in a process of its own and turns a Case into a Job. Both make their operands from
 the same random numbers, so that results can be compared without sending inputs around.
 """
 
+import importlib.util
 import os
 import zlib
 from typing import Any, NamedTuple
@@ -11,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy
 
 from bench.agreement import dtype_of
+from bench.clocks import HostClock
 from bench.shapes import Problem
 
 TRAINING_BATCH = 64
+
+_PRODUCT = 1024
 
 
 class Case(NamedTuple):
@@ -96,11 +100,17 @@ class FastconvEngine:
         self._name = backend
         self.version = fastconv.__version__
 
+    clock = HostClock()
+
     def active(self):
         """A context manager within which jobs are prepared and called."""
         from fastconv import backend
 
         return backend.use_backend(self._name)
+
+    def products(self, dtype):
+        """Matrix products that show what this machine can do, by NumPy and by fastconv, and the operations of each."""
+        return host_products(dtype)
 
     def prepare(self, case):
         """The Job of a case."""
@@ -112,7 +122,7 @@ class FastconvEngine:
             kept = {"x"} if _routes_by_x(case) else set()
             return self._call(wide, {k: v if k in kept else abs(v) for k, v in values.items()})()
 
-        return Job(self._call(case, narrow), magnitude, lambda y: numpy.asarray(y, wide_dtype(case.dtype)))
+        return Job(self._call(case, narrow), magnitude, lambda y: self._host(y).astype(wide_dtype(case.dtype)))
 
     def training_step(self):
         """A function that takes one step of training of the demo network."""
@@ -121,6 +131,10 @@ class FastconvEngine:
 
         scans, classes = training_data()
         return _training_step(nn, functional, optim, fastconv.tensor(scans), classes)
+
+    def _host(self, array):
+        """A NumPy array of the same values."""
+        return array
 
     def _array(self, name, values, case):
         values = values.astype(dtype_of(case.dtype))
@@ -161,6 +175,8 @@ class FastconvEngine:
 class TorchEngine:
     """PyTorch on the CPU."""
 
+    clock = HostClock()
+
     def __init__(self):
         import torch
 
@@ -171,6 +187,10 @@ class TorchEngine:
     def active(self):
         """A context manager within which jobs are prepared and called."""
         return self._torch.no_grad()
+
+    def products(self, dtype):
+        """As of the other engine on the CPU."""
+        return host_products(dtype)
 
     def prepare(self, case):
         """The Job of a case."""
@@ -183,7 +203,7 @@ class TorchEngine:
             values = {k: v.to(wide) for k, v in narrow.items()}
             return self._call(case, {k: v if k in kept else v.abs() for k, v in values.items()})()
 
-        return Job(self._call(case, narrow), magnitude, lambda y: y.to(wide).contiguous().numpy())
+        return Job(self._call(case, narrow), magnitude, lambda y: self._host(y.to(wide)).contiguous().numpy())
 
     def training_step(self):
         """A function that takes one step of training of the demo network."""
@@ -193,7 +213,15 @@ class TorchEngine:
         return _training_step(torch.nn, torch.nn.functional, torch.optim, scans, classes)
 
     def _tensor(self, values, case):
-        return self._formatted(self._torch.from_numpy(values).to(getattr(self._torch, case.dtype)), case)
+        return self._formatted(self._placed(self._torch.from_numpy(values).to(getattr(self._torch, case.dtype))), case)
+
+    def _placed(self, tensor):
+        """The tensor on the device that computes."""
+        return tensor
+
+    def _host(self, tensor):
+        """The tensor on the CPU."""
+        return tensor
 
     def _formatted(self, tensor, case):
         """The tensor in the layout of the case; weights too, as module.to(memory_format=...) does."""
@@ -242,12 +270,30 @@ class TorchEngine:
 
 
 def engine(name):
-    """The engine of a name: "torch", or a backend of fastconv.
+    """The engine of a name: "torch", "torch-cuda", or a backend of fastconv.
 
     Raises:
-        ImportError: The library is not installed.
+        ImportError: The library is not installed, or finds no GPU.
     """
+    if name in ("cuda", "torch-cuda"):
+        from bench.engines_cuda import CudaEngine, TorchCudaEngine  # which import this module
+
+        return CudaEngine() if name == "cuda" else TorchCudaEngine()
     return TorchEngine() if name == "torch" else FastconvEngine(name)
+
+
+def host_products(dtype):
+    """Matrix products by NumPy and by fastconv on the CPU, and the operations of each."""
+    dtype = wide_dtype(dtype)
+    rng = numpy.random.default_rng(0)
+    a, b = (rng.standard_normal((_PRODUCT, _PRODUCT), dtype=dtype) for _ in range(2))
+    c = numpy.empty_like(a)
+    products = [lambda: numpy.matmul(a, b, out=c)]
+    if importlib.util.find_spec("numba"):
+        from fastconv import cpu
+
+        products.append(lambda: cpu.matmul(a, b))
+    return products, 2 * _PRODUCT**3
 
 
 def _routes_by_x(case):

@@ -16,20 +16,27 @@ def default_threads():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def facts(threads):
-    """CPU, cores, versions, commit, threads and time of day, as a dict for JSON."""
+def facts(threads, gpu=False):
+    """CPU, cores, versions, commit, threads and time of day, as a dict for JSON.
+
+    Args:
+        threads: Threads of every library.
+        gpu: Whether the first GPU and its driver belong to it: the keys gpu and driver.
+    """
     return {
+        **(_gpu() if gpu else {}),
         "cpu": _cpu_model(),
         "cores": default_threads(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("numpy", "numba", "torch")},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "commit": _commit(),
         "threads": threads,
         "timestamp": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
 
 
+_PACKAGES = ("numpy", "numba", "torch", "cupy-cuda13x", "cupy-cuda12x", "ml_dtypes")
 _ROUNDING = 0.03  # seconds: the system counts in ticks of 10 ms, and rounds for every process
 
 
@@ -74,6 +81,17 @@ def _cpu_model():
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu():
+    """Name, driver and compute capability of the first GPU as nvidia-smi tells them; None where it does not."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader", "--id=0"]
+    try:
+        line = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        line = ""
+    fields = [field.strip() for field in line.split(",")]
+    return dict(zip(("gpu", "driver", "compute_capability"), fields if len(fields) == 3 else [None] * 3, strict=True))
 
 
 def _version(package):

@@ -58,10 +58,10 @@ class Table:
         if self._peer:
             libraries.append(f"{self._peer} {versions[1]}")
         print(f"{options.suite}, {options.dtype}: {' beside '.join(libraries)}")
-        print(
-            f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}; peak "
-            f"{peak / 1e9:.0f} GFLOP/s (best of several matrix products 1024^3); commit {facts['commit']}"
-        )
+        device = f"{facts['cpu']}, {plural(facts['threads'], 'thread')} of {plural(facts['cores'], 'core')}"
+        if options.backend == "cuda":
+            device = f"{facts['gpu']}, driver {facts['driver']}; the peer in its quicker memory format, cold caches"
+        print(f"{device}; peak {peak / 1e9:.0f} GFLOP/s (best of several matrix products); commit {facts['commit']}")
         print(
             f"{budget.rule()}: {plural(selected.reduced, 'row')} cut, {len(selected.repeated)} left out as equal "
             f"to an earlier one, {len(selected.too_large)} as too large"

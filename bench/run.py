@@ -38,12 +38,15 @@ class Effort(NamedTuple):
 
 NORMAL = Effort(gflop=6, mb=256, rounds=15, warm_seconds=0.2, sample_seconds=0.02)
 QUICK = Effort(gflop=1, mb=32, rounds=7, warm_seconds=0.05, sample_seconds=0.005)
+GPU = Effort(gflop=400, mb=512, rounds=15, warm_seconds=0.1, sample_seconds=0.01)
+QUICK_GPU = Effort(gflop=40, mb=128, rounds=5, warm_seconds=0.02, sample_seconds=0.002)
 
 
 def effort(options):
     """The Effort that the options of the command ask for."""
     asked = {name: getattr(options, name) for name in ("gflop", "mb", "rounds")}
-    return (QUICK if options.quick else NORMAL)._replace(**{k: v for k, v in asked.items() if v is not None})
+    normal, quick = (GPU, QUICK_GPU) if options.backend == "cuda" else (NORMAL, QUICK)
+    return (quick if options.quick else normal)._replace(**{k: v for k, v in asked.items() if v is not None})
 
 
 def selection(options):
@@ -157,8 +160,9 @@ def start_peer(options, say):
     if options.peer == "none":
         say("no peer: fastconv runs alone, results are not compared")
         return None
+    on_gpu = options.backend == "cuda" and options.peer == "torch"
     try:
-        return Worker(options.peer, options.threads)
+        return Worker("torch-cuda" if on_gpu else options.peer, options.threads)
     except WorkerError as failure:
         if "ImportError" not in failure.got and "ModuleNotFoundError" not in failure.got:
             raise
@@ -187,8 +191,10 @@ def run(options):
         peer = start_peer(options, print)
         if peer is not None:
             stack.enter_context(peer)
-        facts = machine.facts(options.threads)
-        peak = ours.request("peak", dtype=options.dtype, seconds=0.5 if options.quick else 2)
+        facts = machine.facts(options.threads, gpu=options.backend == "cuda")
+        peak = (peer if peer is not None and options.backend == "cuda" else ours).request(
+            "peak", dtype=options.dtype, seconds=0.5 if options.quick else 2
+        )
         table = Table(todo, options.peer if peer else None)
         table.head(options, facts, [w.version for w in (ours, peer) if w], peak, budget, selected)
         progress = Progress(len(todo))

@@ -8,14 +8,13 @@ there is none. Requests:
     result path             compute once and save as path/y.npy; with "magnitude", also path/scale.npy
     warm seconds            call for that long, at least twice -> seconds of the fastest call
     time calls              one call untimed, then so many timed -> seconds per call
-    peak dtype seconds      best of many matrix products 1024^3 by NumPy and fastconv -> operations per second
+    peak dtype seconds      best of many matrix products -> operations per second
     train                   make a training step of the demo network the call
     memory steps            bytes that so many calls need at their peak beyond what was held before -> bytes, method
 """
 
 import ctypes
 import gc
-import importlib.util
 import json
 import os
 import pathlib
@@ -24,9 +23,7 @@ import time
 
 import numpy
 
-from bench.engines import Case, engine, wide_dtype
-
-_PEAK_SIZE = 1024
+from bench.engines import Case, engine
 
 
 class Server:
@@ -63,42 +60,23 @@ class Server:
         """Call until compilers, caches and thread pools have settled."""
         best, start, calls = float("inf"), time.perf_counter(), 0
         while calls < 2 or time.perf_counter() - start < seconds:
-            before = time.perf_counter()
-            self._call()
-            best = min(best, time.perf_counter() - before)
+            best = min(best, self._engine.clock.seconds(self._call, 1))
             calls += 1
         return best
 
     def on_time(self, calls):
         """Seconds per call, over so many calls."""
         self._call()  # the other library has just had the caches: neither is charged for that
-        gc.disable()
-        try:
-            start = time.perf_counter()
-            for _ in range(calls):
-                self._call()
-            return (time.perf_counter() - start) / calls
-        finally:
-            gc.enable()
+        return self._engine.clock.seconds(self._call, calls)
 
     def on_peak(self, dtype, seconds):
-        """Operations per second of the best matrix product, by whichever of NumPy and fastconv is faster here."""
-        dtype = wide_dtype(dtype)
-        rng = numpy.random.default_rng(0)
-        a, b = (rng.standard_normal((_PEAK_SIZE, _PEAK_SIZE), dtype=dtype) for _ in range(2))
-        c = numpy.empty_like(a)
-        products = [lambda: numpy.matmul(a, b, out=c)]
-        if importlib.util.find_spec("numba"):
-            from fastconv import cpu
-
-            products.append(lambda: cpu.matmul(a, b))
+        """Operations per second of the best matrix product."""
+        products, operations = self._engine.products(dtype)
         best, start, calls = float("inf"), time.perf_counter(), 0
         while calls < 6 or time.perf_counter() - start < seconds:
-            before = time.perf_counter()
-            products[calls % len(products)]()
-            best = min(best, time.perf_counter() - before)
+            best = min(best, self._engine.clock.seconds(products[calls % len(products)], 1))
             calls += 1
-        return 2 * _PEAK_SIZE**3 / best
+        return operations / best
 
     def on_train(self):
         """Make a training step of the demo network the call."""
