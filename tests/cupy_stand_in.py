@@ -58,23 +58,27 @@ class ndarray(np.ndarray):  # noqa: N801 -- CuPy's own name
     """An array that says it lives on a GPU: the one that was current when it was made."""
 
     def __new__(cls, shape, dtype=float, memptr=None, strides=None):
-        array = np.ndarray.__new__(cls, shape, dtype, strides=strides)
-        array.memptr = memptr
+        array = np.ndarray.__new__(cls, shape, dtype)
+        array.memptr, array.walk = memptr, strides
         return array
 
     def __array_finalize__(self, parent):
-        self.device = Device(parent.device.id if isinstance(parent, ndarray) else current[-1])
+        self.index = parent.index if isinstance(parent, ndarray) else current[-1]
+
+    @property
+    def device(self):
+        return Device(self.index)
 
     @property
     def data(self):
         return types.SimpleNamespace(ptr=self.ctypes.data)
 
     def get(self):
-        log.append(("copy to host", self.device.id))
+        log.append(("copy to host", self.index))
         return np.array(self, subok=False)
 
     def item(self, *index):
-        log.append(("copy to host", self.device.id))
+        log.append(("copy to host", self.index))
         return super().item(*index)
 
     def __reduce__(self):
@@ -90,7 +94,7 @@ def _on_gpu(value):
 
 def _copied(value, dtype=None):
     """What cupy.asarray does: an array of this GPU as it is, anything else copied to it."""
-    if isinstance(value, ndarray) and value.device.id == current[-1]:
+    if isinstance(value, ndarray) and value.index == current[-1]:
         return value if dtype is None or value.dtype == dtype else value.astype(dtype)
     fresh = np.array(value, dtype, subok=False).view(ndarray)
     return fresh

@@ -1,6 +1,7 @@
 """CuPy arrays from the host, from another GPU, and from other libraries, in the order of streams."""
 
 import contextlib
+import math
 
 import cupy
 import numpy
@@ -41,8 +42,9 @@ def from_cuda_array_interface(value):
         raise DTypeError("asarray", "value", "a masked array", "an array without a mask")
     if not dtype.isnative:
         raise DTypeError("asarray", "value", interface["typestr"], "an array of the machine's byte order")
-    memory = cupy.cuda.UnownedMemory(address, _extent(shape, strides, dtype.itemsize), value)
-    array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, 0), strides)
+    before, size = _extent(shape, strides, dtype.itemsize)
+    memory = cupy.cuda.UnownedMemory(address - before, size, value)
+    array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, before), strides)
     stream = interface.get("stream")
     if stream is not None:
         handle = {_LEGACY: 0, _PER_THREAD: _PER_THREAD}.get(stream, stream)
@@ -69,12 +71,14 @@ def _wait_for(producer):
 
 
 def _extent(shape, strides, itemsize):
-    """Bytes from the first element to the end of the last."""
+    """(before, size): bytes that lie before the first element, and all from the lowest to the highest."""
     if 0 in shape:
-        return 0
+        return 0, 0
     if strides is None:
-        return itemsize * int(numpy.prod(shape, dtype=numpy.int64))
-    return itemsize + sum((n - 1) * max(s, 0) for n, s in zip(shape, strides, strict=True))
+        return 0, itemsize * math.prod(shape)
+    steps = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    before = -sum(min(step, 0) for step in steps)
+    return before, before + sum(max(step, 0) for step in steps) + itemsize
 
 
 @contextlib.contextmanager
