@@ -6,6 +6,7 @@ to wait for one.
 """
 
 import contextlib
+import ctypes
 import sys
 import types
 
@@ -54,10 +55,28 @@ class Stream:
 streams = {0: Stream(1000), 1: Stream(1001)}
 
 
+class Pointer:
+    """An address, with the array that keeps its memory alive."""
+
+    def __init__(self, ptr, owner):
+        self.ptr, self.owner = ptr, owner
+
+    def __add__(self, offset):
+        return Pointer(self.ptr + offset, self.owner)
+
+    def memset(self, value, size):
+        ctypes.memset(self.ptr, value, size)
+
+
 class ndarray(np.ndarray):  # noqa: N801 -- CuPy's own name
     """An array that says it lives on a GPU: the one that was current when it was made."""
 
     def __new__(cls, shape, dtype=float, memptr=None, strides=None):
+        if isinstance(memptr, Pointer):  # memory of another array
+            bytes_ = f"|V{np.dtype(dtype).itemsize}"
+            known = {"data": (memptr.ptr, False), "shape": shape, "typestr": bytes_, "strides": strides, "version": 3}
+            view = types.SimpleNamespace(__array_interface__=known, owner=memptr.owner)
+            return np.asarray(view).view(dtype).view(cls)
         array = np.ndarray.__new__(cls, shape, dtype)
         array.memptr, array.walk = memptr, strides
         return array
@@ -71,7 +90,7 @@ class ndarray(np.ndarray):  # noqa: N801 -- CuPy's own name
 
     @property
     def data(self):
-        return types.SimpleNamespace(ptr=self.ctypes.data)
+        return Pointer(self.ctypes.data, self)
 
     def get(self):
         log.append(("copy to host", self.index))

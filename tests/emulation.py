@@ -1,12 +1,13 @@
 """What tests that run kernels under the emulator share."""
 
-import contextlib
 import importlib.util
 import os
 
 import pytest
 
-from fastconv.cuda import runtime
+from fastconv.cuda.runtime import schedule
+
+__all__ = ["SCHEDULES", "is_built", "require", "schedule"]
 
 # Order of threads, when asynchronous copies take effect, seed, whether blocks run last to first. Results must be
 # the same bits under each.
@@ -33,14 +34,3 @@ def require(kind):
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-@contextlib.contextmanager
-def schedule(order, async_mode, seed, reverse_blocks, kind="plain"):
-    """Within the block, kernels are scheduled so."""
-    extension = runtime.emulator(kind)
-    extension.set_schedule(order, async_mode, seed, reverse_blocks)
-    try:
-        yield
-    finally:
-        extension.set_schedule(*SCHEDULES[0])

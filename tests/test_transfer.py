@@ -1,5 +1,6 @@
 """Arrays that change place: Tensor.to, Module.to, and arrays of other libraries."""
 
+import importlib
 import types
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 import fastconv
 from fastconv import nn
+from fastconv.cases import operator_cases
+from fastconv.cases.storage import EVERY_STORAGE, stored
+from fastconv.check import check, examine
 from fastconv.errors import DeviceError, DTypeError, ShapeError
 from fastconv.transfer import device_index, place
 from tests.cupy_stand_in import log, ndarray
@@ -154,3 +158,22 @@ def test_a_gpu_that_is_not_there_is_a_device_error(cupy, monkeypatch):
     monkeypatch.setattr(cupy.cuda, "Device", refuse)
     with pytest.raises(DeviceError, match=r"cuda:5.*invalid device ordinal.*fastconv info"):
         fastconv.tensor(X).to("cuda:5")
+
+
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last", *EVERY_STORAGE])
+def test_copies_keep_the_strides_that_a_case_asks_for(cupy, storage):
+    as_stored = importlib.import_module("fastconv.cuda.transfer").as_stored
+    host = stored(np.arange(120, dtype="f4").reshape(2, 3, 4, 5), storage)
+    there = as_stored(host)
+    assert isinstance(there, ndarray)
+    assert there.dtype.isnative
+    assert there.strides == host.strides
+    assert not np.shares_memory(there, host)
+    np.testing.assert_array_equal(there.get(), host)
+
+
+def test_the_self_check_runs_on_arrays_of_a_gpu(cupy):
+    report = check("emulated", "max_pool_forward", quick=True)
+    cases = [c for c in operator_cases() if c.operator == "max_pool_forward" and c.quick]
+    assert report.cases == len(cases)
+    assert [examine("cuda", case)[1] for case in cases[::3]] == [None] * len(cases[::3])

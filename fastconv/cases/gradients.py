@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy
 
 from fastconv import backend, reference
+from fastconv.arrays import is_array
 from fastconv.autograd import Tensor
 from fastconv.cases import conv, norm, pool, resize
 from fastconv.cases.case import Draw, by
@@ -82,7 +83,7 @@ class GradientCase(NamedTuple):
         with backend.use_backend(name):
             y = _function(self.function)(**tensors, **options)
             y.backward(Tensor(dy))
-        running = [a for a in options.values() if isinstance(a, numpy.ndarray)]
+        running = [a for a in options.values() if is_array(a)]
         return (y.data, *(t.grad.data for t in tensors.values()), *running)
 
     def expected(self):
@@ -144,7 +145,7 @@ def _function(name):
 
 def _copied(options):
     """Options with their arrays copied: running statistics are updated in place."""
-    return {k: v.copy() if isinstance(v, numpy.ndarray) else v for k, v in options.items()}
+    return {k: v.copy() if is_array(v) else v for k, v in options.items()}
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,6 +7,7 @@
 Within the block the arrays' device is current; a launch that is refused leaves it as a CudaError.
 """
 
+import contextlib
 import functools
 import importlib
 import os
@@ -117,7 +118,7 @@ class EmulatedLaunch(Launch):
 
     def __init__(self, operator, array):
         self.operator = operator
-        self.extension = emulator(os.environ.get("FASTCONV_EMULATED", "plain"))
+        self.extension = emulator(_emulator_kind())
         self._registered = []
 
     def __enter__(self):
@@ -178,6 +179,31 @@ def emulator(kind):
     except ImportError as error:
         fix = "build it: FASTCONV_EMULATOR=on pip install -e ."
         raise DeviceError("fastconv", "backend", "emulated", f"the extension fastconv.{name}", fix) from error
+
+
+@contextlib.contextmanager
+def schedule(order, async_mode, seed, reverse_blocks):
+    """Within the block, the emulator runs threads in another order; results must be the same bits in every one.
+
+    Args:
+        order: "forward", "reverse", "random" or "lockstep".
+        async_mode: When asynchronous copies take effect: "late", at the wait for them, or "early", at once.
+        seed: Of the random order.
+        reverse_blocks: Whether blocks run last to first.
+
+    Raises:
+        DeviceError: The emulator was not built.
+    """
+    extension = emulator(_emulator_kind())
+    extension.set_schedule(order, async_mode, seed, reverse_blocks)
+    try:
+        yield
+    finally:
+        extension.set_schedule("forward", "late", 1, False)
+
+
+def _emulator_kind():
+    return os.environ.get("FASTCONV_EMULATED", "plain")
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """CuPy arrays from the host, from another GPU, and from other libraries, in the order of streams."""
 
 import contextlib
+import ctypes
 import math
 
 import cupy
@@ -21,6 +22,15 @@ def to_device(array, index):
         device = cupy.cuda.Device(index)
         with device:
             return cupy.asarray(numpy.ascontiguousarray(array) if isinstance(array, numpy.ndarray) else array)
+
+
+def as_stored(array, index=0):
+    """A copy on a GPU of a NumPy array with the same strides; native in byte order and aligned, as CuPy arrays are."""
+    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    low, high = numpy.lib.array_utils.byte_bounds(array)
+    block = numpy.frombuffer((ctypes.c_ubyte * (high - low)).from_address(low), numpy.uint8)
+    memory = to_device(block, index).data
+    return cupy.ndarray(array.shape, array.dtype, memory + (array.ctypes.data - low), array.strides)
 
 
 def from_dlpack(value):
