@@ -1,5 +1,6 @@
 """What tests that run kernels under the emulator share."""
 
+import importlib
 import importlib.util
 import os
 
@@ -7,7 +8,7 @@ import pytest
 
 from fastconv.cuda.runtime import schedule
 
-__all__ = ["SCHEDULES", "is_built", "require", "schedule"]
+__all__ = ["SCHEDULES", "is_built", "require", "results_of", "schedule"]
 
 # Order of threads, when asynchronous copies take effect, seed, whether blocks run last to first. Results must be
 # the same bits under each.
@@ -34,3 +35,9 @@ def require(kind):
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def results_of(case):
+    """The bytes of the results of a Case on the emulator."""
+    results = getattr(importlib.import_module("fastconv.emulated"), case.operator)(*case.arguments())
+    return [r.tobytes() for r in (results if isinstance(results, tuple) else (results,))]
