@@ -2,7 +2,7 @@
 #
 #   plain  for speed
 #   asan   with AddressSanitizer and UndefinedBehaviorSanitizer
-#   trace  every memory access goes to csrc/emulator/trace.cpp, by the hooks of -fsanitize=thread without its library
+#   trace  every memory access goes to csrc/emulator/trace, by the hooks of -fsanitize=thread without its library
 set(CUDA_INCLUDE "" CACHE PATH "Folder of cuda_runtime.h: a toolkit's, or a wheel's")
 if(KIND STREQUAL "plain")
   set(TARGET _emulated)
@@ -17,7 +17,7 @@ else()
   message(FATAL_ERROR "FASTCONV_EMULATOR: ${KIND} is none of plain, asan and trace")
 endif()
 
-set(COMMON -march=x86-64-v3 -g1 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -Wno-unused-parameter)
+set(COMMON -march=x86-64-v3 -g1 -gdwarf-4 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -Wno-unused-parameter)
 set(SOURCES ${KERNELS})
 list(FILTER SOURCES EXCLUDE REGEX device/runtime.cu)
 
@@ -28,12 +28,13 @@ target_include_directories(${TARGET}_kernels PUBLIC csrc)
 target_include_directories(${TARGET}_kernels SYSTEM PUBLIC ${CUDA_INCLUDE})
 
 # The emulator itself is never traced: it would see itself.
-set(RUNTIME csrc/emulator/emulator.cpp csrc/emulator/control.cpp)
+file(GLOB RUNTIME CONFIGURE_DEPENDS csrc/emulator/*.cpp)
 set(RUNTIME_OPTIONS -O2)
 if(KIND STREQUAL "asan")
   list(APPEND RUNTIME_OPTIONS -fsanitize=address)
 elseif(KIND STREQUAL "trace")
-  list(APPEND RUNTIME csrc/emulator/trace.cpp)
+  file(GLOB TRACER CONFIGURE_DEPENDS csrc/emulator/trace/*.cpp)
+  list(APPEND RUNTIME ${TRACER})
 endif()
 add_library(${TARGET}_runtime OBJECT ${RUNTIME})
 target_compile_options(${TARGET}_runtime PRIVATE ${COMMON} ${RUNTIME_OPTIONS})

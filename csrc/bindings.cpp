@@ -10,6 +10,7 @@
 #include "window.h"
 #ifdef FASTCONV_EMULATED
 #include "emulator/control.h"
+#include "emulator/counters.h"
 #else
 #include "device/runtime.h"
 #endif
@@ -40,6 +41,27 @@ void bind_machine(py::module_& m) {
         py::arg("initialised"));
   m.def("forget_buffer", &emulator::forget_buffer, py::arg("address"));
   m.def("build_kind", &emulator::build_kind);
+  py::class_<emulator::AccessSite>(m, "AccessSite")
+      .def_readonly("where", &emulator::AccessSite::where)
+      .def_readonly("memory", &emulator::AccessSite::memory)
+      .def_readonly("access", &emulator::AccessSite::access)
+      .def_readonly("bytes", &emulator::AccessSite::bytes)
+      .def_readonly("requests", &emulator::AccessSite::requests)
+      .def_readonly("lanes", &emulator::AccessSite::lanes)
+      .def_readonly("sectors", &emulator::AccessSite::sectors)
+      .def_readonly("sectors_minimum", &emulator::AccessSite::sectors_minimum)
+      .def_readonly("wavefronts", &emulator::AccessSite::wavefronts)
+      .def_readonly("wavefronts_minimum", &emulator::AccessSite::wavefronts_minimum)
+      .def_readonly("words", &emulator::AccessSite::words);
+  py::class_<emulator::LaunchCounters>(m, "LaunchCounters")
+      .def_readonly("kernel", &emulator::LaunchCounters::kernel)
+      .def_readonly("grid", &emulator::LaunchCounters::grid)
+      .def_readonly("block", &emulator::LaunchCounters::block)
+      .def_readonly("counts", &emulator::LaunchCounters::counts)
+      .def_readonly("sites", &emulator::LaunchCounters::sites);
+  m.def("set_counting", &emulator::set_counting, py::arg("on"));
+  m.def("reset_counters", &emulator::reset_counters);
+  m.def("counters", &emulator::counters);
 }
 #else
 void bind_machine(py::module_& m) {

@@ -24,7 +24,7 @@ __device__ __forceinline__ void copy_async(uint32_t to, const void* from, int va
                  : "memory");
   }
 #else
-  ::emu::cp_async(to, from, Bytes, valid);
+  emulator::copy_async(to, from, Bytes, valid);
 #endif
 }
 
@@ -33,7 +33,7 @@ __device__ __forceinline__ void copy_async_commit() {
 #ifdef __CUDACC__
   asm volatile("cp.async.commit_group;" ::: "memory");
 #else
-  ::emu::cp_async_commit();
+  emulator::copy_async_commit();
 #endif
 }
 
@@ -43,7 +43,7 @@ __device__ __forceinline__ void copy_async_wait() {
 #ifdef __CUDACC__
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 #else
-  ::emu::cp_async_wait(Pending);
+  emulator::copy_async_wait(Pending);
 #endif
 }
 

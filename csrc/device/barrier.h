@@ -18,7 +18,7 @@ namespace fastconv {
 /// block barrier.
 __device__ __forceinline__ void barrier_init(uint32_t barrier, int arrivals) {
 #ifndef __CUDACC__
-  ::emu::mbar_init(barrier, arrivals);
+  emulator::mbarrier_init(barrier, arrivals);
 #elif defined(FASTCONV_HOPPER)
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 #endif
@@ -41,7 +41,7 @@ __device__ __forceinline__ void async_proxy_fence() {
 /// Arrive once.
 __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
 #ifndef __CUDACC__
-  ::emu::mbar_arrive(barrier, 0);
+  emulator::mbarrier_arrive(barrier, 0);
 #elif defined(FASTCONV_HOPPER)
   asm volatile("{ .reg .b64 state; mbarrier.arrive.shared::cta.b64 state, [%0]; }" ::"r"(barrier) : "memory");
 #endif
@@ -50,7 +50,7 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier) {
 /// Arrive once, and let the phase end only when `bytes` of asynchronous copies have landed as well.
 __device__ __forceinline__ void barrier_arrive_expect(uint32_t barrier, int bytes) {
 #ifndef __CUDACC__
-  ::emu::mbar_arrive(barrier, bytes);
+  emulator::mbarrier_arrive(barrier, bytes);
 #elif defined(FASTCONV_HOPPER)
   asm volatile(
       "{ .reg .b64 state; mbarrier.arrive.expect_tx.shared::cta.b64 state, [%0], %1; }" ::"r"(barrier),
@@ -62,7 +62,7 @@ __device__ __forceinline__ void barrier_arrive_expect(uint32_t barrier, int byte
 /// Wait until the phase of this parity, 0 or 1, has ended.
 __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity, Site site = Site::here()) {
 #ifndef __CUDACC__
-  ::emu::mbar_wait(barrier, parity, site.file, site.line);
+  emulator::mbarrier_wait(barrier, parity, site);
 #elif defined(FASTCONV_HOPPER)
   uint32_t ended;
   do {  // try_wait suspends the thread for a while by itself

@@ -29,8 +29,8 @@
   static char emulator_tag_##name;                                  \
   using emulator_type_##name = T dims;                              \
   emulator_type_##name& name = *static_cast<emulator_type_##name*>( \
-      ::emu::shared_static(&emulator_tag_##name, sizeof(emulator_type_##name), 16, #name))
-#define FASTCONV_DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(::emu::shared_dynamic())
+      ::fastconv::emulator::static_shared(&emulator_tag_##name, sizeof(emulator_type_##name), 16, #name))
+#define FASTCONV_DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(::fastconv::emulator::dynamic_shared())
 #endif
 
 // FASTCONV_LAUNCH((kernel<A, B>), grid, block, shared_bytes, stream, args...); enqueues and returns at once.
@@ -76,11 +76,8 @@ void launch(void (*kernel)(Parameters...), const char* name, dim3 grid, dim3 blo
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const char* name, dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t, Arguments... arguments) {
-  try {
-    ::emu::run(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); }, name);
-  } catch (const ::emu::Error& error) {
-    throw LaunchError(error.what());
-  }
+  const emulator::Launch launch{grid, block, shared_bytes, name, reinterpret_cast<const void*>(kernel)};
+  emulator::run(launch, [&] { kernel(static_cast<Parameters>(arguments)...); });
 }
 #endif
 

@@ -36,7 +36,8 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
     FASTCONV_MMA("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32");
   }
 #else
-  ::emu::mma(std::is_same_v<T, __half> ? ::emu::MMA_F16 : ::emu::MMA_BF16, d, a, b, d, site.file, site.line);
+  emulator::mma(std::is_same_v<T, __half> ? emulator::Element::kFloat16 : emulator::Element::kBfloat16, d, a,
+                b, site);
 #endif
 }
 
@@ -46,7 +47,7 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (
 #ifdef __CUDACC__
   FASTCONV_MMA("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32");
 #else
-  ::emu::mma(::emu::MMA_TF32, d, a, b, d, site.file, site.line);
+  emulator::mma(emulator::Element::kTf32, d, a, b, site);
 #endif
 }
 
@@ -76,7 +77,7 @@ __device__ __forceinline__ void load_matrix_x4(uint32_t (&r)[4], uint32_t row, S
                : "r"(row)
                : "memory");
 #else
-  ::emu::ldmatrix(r, 4, false, row, site.file, site.line);
+  emulator::load_matrix(r, false, row, site);
 #endif
 }
 
@@ -89,7 +90,7 @@ __device__ __forceinline__ void load_matrix_x4_transposed(uint32_t (&r)[4], uint
                : "r"(row)
                : "memory");
 #else
-  ::emu::ldmatrix(r, 4, true, row, site.file, site.line);
+  emulator::load_matrix(r, true, row, site);
 #endif
 }
 

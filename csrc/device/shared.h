@@ -9,7 +9,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 #ifdef __CUDACC__
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 #else
-  return ::emu::shared_addr(p);
+  return emulator::shared_address_of(p);
 #endif
 }
 

@@ -3,6 +3,8 @@
 
 #ifdef __CUDACC__
 #include <cuda.h>
+#else
+#include "emulator/tma.h"
 #endif
 
 namespace fastconv {
@@ -65,47 +67,32 @@ void check(CUresult status, const char* name) {
   }
 }
 
-#else
-
-constexpr int kElementBytes[] = {2, 2, 4, 8};  // by Dtype
-
 #endif
 
 }  // namespace
 
 TensorMap encode_tiled(const MappedTensor& tensor, const int (&box)[5], Swizzle swizzle) {
-  TensorMap map{};
 #ifdef __CUDACC__
   static const auto encode = driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
+  TensorMap map{};
   const Encoding in(tensor);
-  cuuint32_t extent[5], element_stride[5];
-  for (int axis = 0; axis < tensor.rank; ++axis) {
-    extent[axis] = box[axis];
-    element_stride[axis] = 1;
-  }
+  cuuint32_t extent[5];
+  const cuuint32_t element_stride[5] = {1, 1, 1, 1, 1};
+  for (int axis = 0; axis < tensor.rank; ++axis) extent[axis] = box[axis];
   check(encode(reinterpret_cast<CUtensorMap*>(&map), in.type, in.rank, in.base, in.size, in.stride, extent,
                element_stride, CU_TENSOR_MAP_INTERLEAVE_NONE, static_cast<CUtensorMapSwizzle>(swizzle),
                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
         "cuTensorMapEncodeTiled");
-#else
-  uint64_t size[5], stride[4];
-  uint32_t extent[5];
-  for (int axis = 0; axis < tensor.rank; ++axis) size[axis] = tensor.size[axis], extent[axis] = box[axis];
-  for (int axis = 0; axis + 1 < tensor.rank; ++axis) stride[axis] = tensor.stride[axis];
-  try {
-    ::emu::encode_tiled(&map, kElementBytes[static_cast<int>(tensor.dtype)], tensor.rank, tensor.base, size,
-                        stride, extent, static_cast<int>(swizzle));
-  } catch (const ::emu::Error& error) {
-    throw LaunchError(error.what());
-  }
-#endif
   return map;
+#else
+  return emulator::encode_tiled_map(tensor, box, swizzle);
+#endif
 }
 
 TensorMap encode_im2col(const MappedTensor& tensor, const PixelBox& box, Swizzle swizzle) {
-  TensorMap map{};
 #ifdef __CUDACC__
   static const auto encode = driver_function<decltype(&cuTensorMapEncodeIm2col)>("cuTensorMapEncodeIm2col");
+  TensorMap map{};
   const Encoding in(tensor);
   cuuint32_t element_stride[5] = {1, 1, 1, 1, 1};
   for (int axis = 0; axis < tensor.rank - 2; ++axis) element_stride[axis + 1] = box.element_stride[axis];
@@ -114,21 +101,10 @@ TensorMap encode_im2col(const MappedTensor& tensor, const PixelBox& box, Swizzle
                static_cast<CUtensorMapSwizzle>(swizzle), CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
         "cuTensorMapEncodeIm2col");
-#else
-  uint64_t size[5], stride[4];
-  uint32_t element_stride[5] = {1, 1, 1, 1, 1};
-  for (int axis = 0; axis < tensor.rank; ++axis) size[axis] = tensor.size[axis];
-  for (int axis = 0; axis + 1 < tensor.rank; ++axis) stride[axis] = tensor.stride[axis];
-  for (int axis = 0; axis < tensor.rank - 2; ++axis) element_stride[axis + 1] = box.element_stride[axis];
-  try {
-    ::emu::encode_im2col(&map, kElementBytes[static_cast<int>(tensor.dtype)], tensor.rank, tensor.base, size,
-                         stride, box.lower, box.upper, box.channels, box.pixels, element_stride,
-                         static_cast<int>(swizzle));
-  } catch (const ::emu::Error& error) {
-    throw LaunchError(error.what());
-  }
-#endif
   return map;
+#else
+  return emulator::encode_im2col_map(tensor, box, swizzle);
+#endif
 }
 
 }  // namespace fastconv

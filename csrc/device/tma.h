@@ -6,6 +6,9 @@
 #pragma once
 #include "device/barrier.h"
 #include "device/tensor_map.h"
+#ifndef __CUDACC__
+#include "emulator/tma.h"
+#endif
 
 namespace fastconv {
 
@@ -21,7 +24,7 @@ template <int Rank>
 __device__ __forceinline__ void tma_load(uint32_t to, const TensorMap& map, uint32_t barrier,
                                          const BoxCorner<Rank>& corner) {
 #ifndef __CUDACC__
-  ::emu::tma_load_tiled(to, &map, barrier, Rank, corner.at);
+  emulator::tma_load(to, map, barrier, Rank, corner.at, nullptr);
 #elif defined(FASTCONV_HOPPER)
   const int (&c)[Rank] = corner.at;
   if constexpr (Rank == 2) {
@@ -60,7 +63,7 @@ __device__ __forceinline__ void tma_load_im2col(uint32_t to, const TensorMap& ma
                                                 const BoxCorner<Rank>& corner, const int (&tap)[Rank - 2]) {
   static_assert(Rank >= 4, "two or three spatial axes");
 #ifndef __CUDACC__
-  ::emu::tma_load_im2col(to, &map, barrier, Rank, corner.at, tap);
+  emulator::tma_load(to, map, barrier, Rank, corner.at, tap);
 #elif defined(FASTCONV_HOPPER)
   const int (&c)[Rank] = corner.at;
   if constexpr (Rank == 4) {

@@ -41,7 +41,7 @@ __device__ __forceinline__ void wgmma_fence() {
 /// Close the group of all wgmma since the last one.
 __device__ __forceinline__ void wgmma_commit() {
 #ifndef __CUDACC__
-  ::emu::wgmma_commit();
+  emulator::wgmma_commit();
 #elif defined(FASTCONV_WGMMA)
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
@@ -51,7 +51,7 @@ __device__ __forceinline__ void wgmma_commit() {
 template <int Pending>
 __device__ __forceinline__ void wgmma_wait(Site site = Site::here()) {
 #ifndef __CUDACC__
-  ::emu::wgmma_wait(Pending, site.file, site.line);
+  emulator::wgmma_wait(Pending, site);
 #elif defined(FASTCONV_WGMMA)
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 #endif
@@ -66,18 +66,18 @@ __device__ __forceinline__ void wgmma_wait(Site site = Site::here()) {
 #define FASTCONV_REGISTERS_32                                              \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define FASTCONV_REGISTERS_64                                                            \
-  FASTCONV_REGISTERS_32                                                                  \
-      ", "                                                                               \
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define FASTCONV_REGISTERS_128                                                                       \
-  FASTCONV_REGISTERS_64                                                                              \
-      ", "                                                                                           \
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define FASTCONV_REGISTERS_64                                                        \
+  FASTCONV_REGISTERS_32                                                              \
+  ", "                                                                               \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define FASTCONV_REGISTERS_128                                                                   \
+  FASTCONV_REGISTERS_64                                                                          \
+  ", "                                                                                           \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 // The operands after the registers of d are the two descriptors and whether to accumulate.
 #define FASTCONV_WGMMA_RUN(shape, type, registers, descriptor_a, descriptor_b, add, ...)   \
   asm volatile("{ .reg .pred add; setp.ne.b32 add, " add                                   \
@@ -108,8 +108,8 @@ __device__ __forceinline__ void wgmma_m64k16(float (&d)[Registers], uint64_t a, 
   static_assert(std::is_same_v<T, __half> || std::is_same_v<T, __nv_bfloat16>, "16-bit elements");
   static_assert(Registers == 32 || Registers == 64 || Registers == 128, "N = 64, 128 or 256");
 #ifndef __CUDACC__
-  ::emu::wgmma(std::is_same_v<T, __half> ? ::emu::MMA_F16 : ::emu::MMA_BF16, 2 * Registers, d, a, b,
-               accumulate, site.file, site.line);
+  emulator::wgmma(std::is_same_v<T, __half> ? emulator::Element::kFloat16 : emulator::Element::kBfloat16,
+                  2 * Registers, d, a, b, accumulate, site);
 #elif defined(FASTCONV_WGMMA)
   if constexpr (std::is_same_v<T, __half>) {
     FASTCONV_WGMMA_N("f16")

@@ -5,48 +5,56 @@
 #include <mutex>
 #include <stdexcept>
 
-#include "emulator/emulator.h"
-
-namespace emu {
-std::mutex& launch_mutex();
-}
+#include "emulator/launch.h"
+#include "emulator/tracer.h"
 
 namespace fastconv::emulator {
+namespace {
+
+template <class Value>
+Value named(const std::map<std::string, Value>& values, const std::string& name) {
+  const auto found = values.find(name);
+  if (found != values.end()) return found->second;
+  std::string text = "got '" + name + "', expected one of";
+  for (const auto& [known, value] : values) text += " " + known;
+  throw std::invalid_argument(text);
+}
+
+}  // namespace
 
 void set_schedule(const std::string& order, const std::string& async_mode, uint32_t seed,
                   bool reverse_blocks) {
-  static const std::map<std::string, emu::Order> orders = {{"forward", emu::Order::Forward},
-                                                           {"reverse", emu::Order::Reverse},
-                                                           {"random", emu::Order::Random},
-                                                           {"lockstep", emu::Order::Lockstep}};
-  static const std::map<std::string, emu::Async> modes = {{"late", emu::Async::Late},
-                                                          {"early", emu::Async::Early}};
-  if (!orders.count(order) || !modes.count(async_mode))
-    throw std::invalid_argument(order + ", " + async_mode);
-  emu::options.order = orders.at(order);
-  emu::options.async = modes.at(async_mode);
-  emu::options.seed = seed;
-  emu::options.reverse_blocks = reverse_blocks;
+  const std::lock_guard<std::mutex> lock(machine());
+  options.order = named<Order>({{"forward", Order::kForward},
+                                {"reverse", Order::kReverse},
+                                {"random", Order::kRandom},
+                                {"lockstep", Order::kLockstep}},
+                               order);
+  options.async = named<Async>({{"late", Async::kLate}, {"early", Async::kEarly}}, async_mode);
+  options.seed = seed;
+  options.reverse_blocks = reverse_blocks;
 }
 
-void only_block(int64_t block) { emu::options.only_block = block; }
+void only_block(int64_t block) {
+  const std::lock_guard<std::mutex> lock(machine());
+  options.only_block = block;
+}
 
 void register_buffer(uintptr_t address, uint64_t bytes, const std::string& name, bool initialised) {
-  std::lock_guard<std::mutex> lock(emu::launch_mutex());
-  if (emu::trace_buffer)
-    emu::trace_buffer(reinterpret_cast<void*>(address), bytes, name.c_str(), initialised);
+  const std::lock_guard<std::mutex> lock(machine());
+  if (tracer) tracer->register_buffer(reinterpret_cast<void*>(address), bytes, name.c_str(), initialised);
 }
 
 void forget_buffer(uintptr_t address) {
-  std::lock_guard<std::mutex> lock(emu::launch_mutex());
-  if (emu::trace_buffer_gone) emu::trace_buffer_gone(reinterpret_cast<void*>(address));
+  const std::lock_guard<std::mutex> lock(machine());
+  if (tracer) tracer->forget_buffer(reinterpret_cast<void*>(address));
 }
 
 std::string build_kind() {
 #ifdef __SANITIZE_ADDRESS__
   return "asan";
 #else
-  return emu::trace_buffer ? "trace" : "plain";
+  return tracer ? "trace" : "plain";
 #endif
 }
 

@@ -1,4 +1,4 @@
-// control.h -- what tests ask of the emulator from Python: schedules, buffers, reports. Plain C++.
+// control.h -- what tests ask of the emulator from Python; counters.h has the rest. Plain C++.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,7 +16,8 @@ void set_schedule(const std::string& order, const std::string& async_mode, uint3
 /// emulate.
 void only_block(int64_t block);
 
-/// Tell the tracer of an array that kernels may touch; without a tracer nothing happens.
+/// Tell the tracer of an array that kernels may touch; without a tracer nothing happens. One that is
+/// registered twice is to be forgotten twice.
 void register_buffer(uintptr_t address, uint64_t bytes, const std::string& name, bool initialised);
 void forget_buffer(uintptr_t address);
 

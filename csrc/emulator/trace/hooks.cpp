@@ -1,0 +1,41 @@
+// hooks.cpp -- the functions that g++ -fsanitize=thread calls before every access to memory. They are ours:
+// libtsan is not linked.
+#include "emulator/trace/trace.h"
+
+namespace {
+
+using fastconv::emulator::Access;
+using fastconv::emulator::trace_access;
+
+}  // namespace
+
+#define FASTCONV_HOOK(name, bytes, kind) \
+  void name(void* address) { trace_access(address, bytes, Access::kind, __builtin_return_address(0)); }
+#define FASTCONV_HOOKS(bytes)                                 \
+  FASTCONV_HOOK(__tsan_read##bytes, bytes, kRead)             \
+  FASTCONV_HOOK(__tsan_write##bytes, bytes, kWrite)           \
+  FASTCONV_HOOK(__tsan_unaligned_read##bytes, bytes, kRead)   \
+  FASTCONV_HOOK(__tsan_unaligned_write##bytes, bytes, kWrite) \
+  FASTCONV_HOOK(__tsan_volatile_read##bytes, bytes, kRead)    \
+  FASTCONV_HOOK(__tsan_volatile_write##bytes, bytes, kWrite)
+
+extern "C" {
+FASTCONV_HOOKS(1)
+FASTCONV_HOOKS(2)
+FASTCONV_HOOKS(4)
+FASTCONV_HOOKS(8)
+FASTCONV_HOOKS(16)
+
+void __tsan_read_range(void* address, size_t bytes) {
+  trace_access(address, bytes, Access::kRead, __builtin_return_address(0));
+}
+void __tsan_write_range(void* address, size_t bytes) {
+  trace_access(address, bytes, Access::kWrite, __builtin_return_address(0));
+}
+
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void*, void*) {}
+void __tsan_vptr_read(void*) {}
+}
