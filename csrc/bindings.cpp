@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include "activation.h"
+#include "conv/depthwise.h"
 #include "device/error.h"
 #include "layout/layout.h"
 #include "window.h"
@@ -83,6 +84,13 @@ void bind_machine(py::module_& m) {
 }
 #endif
 
+void bind_conv_depthwise(py::module_& m) {
+  m.def("depthwise_forward", &fc::depthwise_forward, NoGil());
+  m.def("depthwise_input_grad", &fc::depthwise_input_grad, NoGil());
+  m.def("depthwise_weight_grad_splits", &fc::depthwise_weight_grad_splits);
+  m.def("depthwise_weight_grad", &fc::depthwise_weight_grad, NoGil());
+}
+
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
 
 }  // namespace
@@ -107,4 +115,5 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
       .value("silu", fc::Activation::kSilu);
   bind_machine(m);
   bind_layout(m);
+  bind_conv_depthwise(m);
 }
