@@ -73,7 +73,7 @@ class Machine:
         self.facts = machine.facts(machine.default_threads(), gpu=True)
         parts = {
             "gpu": (self.facts["gpu"], "nvidia-smi finds no GPU"),
-            "sanitizer": (shutil.which("compute-sanitizer"), "compute-sanitizer is not on PATH"),
+            "sanitizer": (_sanitizer(), "compute-sanitizer is neither on PATH nor in the CUDA toolkit"),
             **{
                 name: (importlib.util.find_spec(name), f"{name} is not installed")
                 for name in ("cupy", "torch", "pytest")
@@ -124,7 +124,7 @@ def steps(here, folder):
         Step("same bits", 25, (*work, "repeat"), ("cupy",)),
     ]
     for tool in ("memcheck", "racecheck", "initcheck"):
-        command = ("compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *work, "once")
+        command = (_sanitizer() or "compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *work, "once")
         listed.append(Step(tool, 30, command, ("sanitizer", "cupy")))
     for dtype in ("float32", "float16"):
         written = ("--json", str(folder / f"resnet50-{dtype}.json"))
@@ -171,7 +171,7 @@ def run_all(todo, lacks, seconds=TOTAL_SECONDS, say=print):
         else:
             result = run_step(step, min(step.seconds, left))
         results.append(result)
-        say(f"{result.name:12} {result.status:8} {result.seconds:6.1f} s  {result.note}")
+        say(f"{result.name:13} {result.status:8} {result.seconds:6.1f} s  {result.note}")
     return results
 
 
@@ -235,6 +235,13 @@ def write(folder, facts, results):
     folder.joinpath("check.md").write_text(markdown(facts, results), encoding="utf-8")
     document = {**facts, "steps": [r._asdict() for r in results]}
     folder.joinpath("check.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _sanitizer():
+    """Path of compute-sanitizer, or None."""
+    toolkits = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    folders = [os.environ.get("PATH", ""), *(str(pathlib.Path(toolkit, "bin")) for toolkit in toolkits if toolkit)]
+    return shutil.which("compute-sanitizer", path=os.pathsep.join(folders))
 
 
 def _cell(text):
