@@ -3,6 +3,7 @@
 
 #include "conv/depthwise.h"
 #include "conv/depthwise_direct.cuh"
+#include "conv/depthwise_pixels.cuh"
 #include "conv/depthwise_planes.cuh"
 
 namespace fastconv {
@@ -14,7 +15,14 @@ bool launch_depthwise_gather(Format format, Address x, Address w, Address b, Add
                              const DepthwiseGather& gather, Activation activation, Address stream) {
   using A = accumulator_t<T>;
   const bool aligned = (x | y) % 16 == 0;
-  if (format == Format::kChannelsLast) return false;
+  if (format == Format::kChannelsLast) {
+    DepthwisePixels plan;
+    if (!plan_pixels(gather, kRun<A>, sizeof(T), aligned, plan)) return false;
+    FASTCONV_LAUNCH((depthwise_gather_pixels_kernel<T>), blocks_for(plan.blocks, 1), plan.threads,
+                    plan.shared_bytes, pointer<CUstream_st>(stream), pointer<const T>(x), pointer<const T>(w),
+                    pointer<const T>(b), pointer<T>(y), plan, activation);
+    return true;
+  }
   DepthwisePlanes plan;
   if (!plan_planes(gather, kRun<A>, sizeof(T), aligned, plan)) return false;
   FASTCONV_LAUNCH((depthwise_gather_planes_kernel<T>), blocks_for(plan.blocks, 1), plan.threads,

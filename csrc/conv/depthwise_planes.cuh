@@ -11,20 +11,11 @@
 #pragma once
 #include "activation.h"
 #include "conv/depthwise_plan.h"
+#include "conv/depthwise_quad.cuh"
 #include "conv/small_divisor.cuh"
-#include "device/vector.h"
 #include "device/warp.h"
 
 namespace fastconv {
-
-/// 16 bytes of accumulators.
-template <class A>
-constexpr int kRun = 16 / sizeof(A);
-template <class A>
-using Quad = Vector<A, kRun<A>>;
-
-__device__ __forceinline__ bool is_finite(float value) { return value - value == 0.0f; }
-__device__ __forceinline__ bool is_finite(double value) { return value - value == 0.0; }
 
 /// Where a block and its tile lie.
 struct DepthwiseTilePlace {
@@ -86,20 +77,7 @@ __device__ __forceinline__ void load_depthwise_slice(const T* __restrict__ x, Qu
       const Vector<T, kV> part =
           load_vector<kV>(from + source * slice + int64_t{top + static_cast<int>(r)} * g.size[2] + column);
       Quad<A>* row = to + plane * plan.plane_quads + r * plan.row_quads;
-      // Of two quads, neighbouring groups of four lanes store the other one first: together they meet all
-      // banks.
-      const int other = kV / kR == 2 && threadIdx.x & 4 ? 1 : 0;
-#pragma unroll
-      for (int k = 0; k < kV / kR; ++k) {
-        const int half = k ^ other;
-        Quad<A> quad;
-#pragma unroll
-        for (int j = 0; j < kR; ++j) {
-          quad[j] = widen(half ? part[(kV / kR - 1) * kR + j] : part[j]);
-        }
-        const int place = (column - at.left) / kR + half;
-        if (column + half * kR >= at.left && place < plan.phase_quads) store_vector(&row[place][0], quad);
-      }
+      store_quads(row, (column - at.left) / kR, 0, plan.phase_quads, part);
     }
     return;
   }

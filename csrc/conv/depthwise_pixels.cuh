@@ -1,0 +1,253 @@
+// depthwise_pixels.cuh -- depthwise convolution, channels last: pixels of a few channels in shared memory.
+//
+//   y[n,p,c] = activation(b[c] + sum_r source[n,i,c] * w[c,r])     see DepthwiseGather for i
+//
+// A block owns some channels of a tile and keeps a ring of slices of the source along the first axis,
+// widened, with zeros around; each slice is loaded once. A thread sums kPixels neighbouring outputs of one
+// quad of channels. At stride and dilation 1 it moves the source through registers, so that a pixel is read
+// once for all the taps of a row. As with planes, taps that are not finite take the path that asks for every
+// meeting.
+#pragma once
+#include "activation.h"
+#include "conv/depthwise_pixels_plan.h"
+#include "conv/depthwise_quad.cuh"
+#include "conv/small_divisor.cuh"
+#include "device/warp.h"
+
+namespace fastconv {
+
+/// Where a block and its tile lie.
+struct DepthwisePixelsPlace {
+  int64_t first_image;
+  int images;
+  int channel;        // first of the block's
+  int row, column;    // first output of the tile
+  int rows, columns;  // outputs of it
+  int top, left;      // input position of row 0 and of column 0 in shared memory
+
+  __device__ __forceinline__ DepthwisePixelsPlace(const DepthwisePixels& plan, int run, int64_t block) {
+    const DepthwiseGather& g = plan.gather;
+    channel = static_cast<int>(block % plan.chunks) * plan.lanes * run;
+    block /= plan.chunks;
+    column = static_cast<int>(block % plan.column_tiles) * plan.tile_columns;
+    block /= plan.column_tiles;
+    row = static_cast<int>(block % plan.row_tiles) * plan.tile_rows;
+    first_image = block / plan.row_tiles * plan.images;
+    images = static_cast<int>(min(int64_t{plan.images}, g.batch - first_image));
+    rows = min(plan.tile_rows, g.output[1] - row);
+    columns = min(plan.tile_columns, g.output[2] - column);
+    top = row * g.stride[1] - g.padding[1];
+    left = column * g.stride[2] - g.padding[2];
+  }
+};
+
+/// Copy what the tile meets of slice `depth` of an image to its slot; the zeros around stay.
+template <class T>
+__device__ __forceinline__ void load_depthwise_pixels(const T* __restrict__ x, Quad<accumulator_t<T>>* tile,
+                                                      const DepthwisePixels& plan,
+                                                      const DepthwisePixelsPlace& at, int64_t image,
+                                                      int depth) {
+  using A = accumulator_t<T>;
+  constexpr int kR = kRun<A>, kV = kVector<T>;
+  const DepthwiseGather& g = plan.gather;
+  const int top = max(at.top, 0), left = max(at.left, 0);
+  const int bottom = at.top + (at.rows - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
+  const int right = at.left + (at.columns - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
+  const int rows = min(bottom, g.size[1]) - top, columns = min(right, g.size[2]) - left;
+  if (rows <= 0 || columns <= 0) return;
+  const T* from =
+      x + (((image * g.size[0] + depth) * g.size[1] + top) * g.size[2] + left) * g.channels + at.channel;
+  Quad<A>* to =
+      tile + ((depth % plan.slots * plan.rows + top - at.top) * plan.columns + left - at.left) * plan.lanes;
+  const int many = plan.lanes * kR / (plan.vectors ? kV : 1);
+  const SmallDivisor by_columns(columns);
+  for (int i = threadIdx.x; i < rows * columns * many; i += plan.threads) {
+    const int v = i % many;  // a power of two
+    uint32_t c = i / many;
+    const uint32_t r = by_columns.divide(c);
+    const int channel = plan.vectors ? v * kV : v;
+    if (at.channel + channel >= g.channels) continue;
+    const T* source = from + (int64_t{r} * g.size[2] + c) * g.channels + channel;
+    Quad<A>* pixel = to + (r * plan.columns + c) * plan.lanes;
+    if (plan.vectors) {
+      store_quads(pixel, channel / kR, 0, plan.lanes, load_vector<kV>(source));
+    } else {
+      pixel[v % plan.lanes][v / plan.lanes] = widen(*source);
+    }
+  }
+}
+
+/// Channel k of a lane, from the block's first: neighbours of a vector; or, where pixels are not aligned, in
+/// an order in which neighbouring lanes access neighbouring channels.
+template <class A>
+__device__ __forceinline__ int depthwise_channel(const DepthwisePixels& plan, int lane, int k) {
+  return plan.vectors ? lane * kRun<A> + k : k * plan.lanes + lane;
+}
+
+/// Spread the taps of the block's channels; whether all that this thread saw are finite.
+template <class T>
+__device__ __forceinline__ bool load_depthwise_pixel_taps(const T* __restrict__ w,
+                                                          Quad<accumulator_t<T>>* taps,
+                                                          const DepthwisePixels& plan,
+                                                          const DepthwisePixelsPlace& at) {
+  using A = accumulator_t<T>;
+  constexpr int kR = kRun<A>;
+  const DepthwiseGather& g = plan.gather;
+  const int count = static_cast<int>(g.kernel.product());
+  const int channels = min(plan.lanes * kR, g.channels - at.channel);
+  const SmallDivisor by_count(count);
+  bool finite = true;
+  for (int i = threadIdx.x; i < channels * count; i += plan.threads) {
+    uint32_t tap = i;
+    const int channel = by_count.divide(tap);
+    const int64_t filter = int64_t{at.channel} + channel;
+    const A value = widen(w[filter * count + (g.flipped ? count - 1 - tap : tap)]);
+    finite = finite && is_finite(value);
+    const int lane = plan.vectors ? channel / kR : channel % plan.lanes;
+    taps[tap * plan.tap_quads() + lane][plan.vectors ? channel % kR : channel / plan.lanes] = value;
+  }
+  return finite;
+}
+
+/// Add to acc one row of taps. kAsking leaves out meetings outside the image one by one.
+///
+/// row: the thread's first pixel, of its lane. taps: the row's first tap, of the lane. column: its input
+/// position.
+template <bool kAsking, class A>
+__device__ __forceinline__ void add_depthwise_row(Quad<A> (&acc)[DepthwisePixelsTile::kPixels],
+                                                  const Quad<A>* row, const Quad<A>* taps,
+                                                  const DepthwisePixels& plan, int column) {
+  using Tile = DepthwisePixelsTile;
+  constexpr int kR = kRun<A>, kP = Tile::kPixels;
+  const DepthwiseGather& g = plan.gather;
+  const auto add = [&](const Quad<A>& tap, const Quad<A>& value, int j, int s) {
+    if constexpr (kAsking) {
+      const int c = column + j * g.stride[2] + s * g.dilation[2];
+      if (c < 0 || c >= g.size[2]) return;
+    }
+#pragma unroll
+    for (int k = 0; k < kR; ++k) acc[j][k] = multiply_add(tap[k], value[k], acc[j][k]);
+  };
+  if (g.stride[2] != 1 || g.dilation[2] != 1) {
+    for (int s = 0; s < g.kernel[2]; ++s) {
+      const Quad<A> tap = load_vector<kR>(&taps[s * plan.tap_quads()][0]);
+#pragma unroll
+      for (int j = 0; j < kP; ++j) {
+        const int c = j * g.stride[2] + s * g.dilation[2];
+        add(tap, load_vector<kR>(&row[c * plan.lanes][0]), j, s);
+      }
+    }
+    return;
+  }
+  Quad<A> values[kP + Tile::kChunk - 1];
+#pragma unroll
+  for (int j = 0; j < kP - 1; ++j) values[j] = load_vector<kR>(&row[j * plan.lanes][0]);
+  for (int first = 0; first < g.kernel[2]; first += Tile::kChunk) {
+#pragma unroll
+    for (int u = 0; u < Tile::kChunk; ++u) {
+      values[kP - 1 + u] = load_vector<kR>(&row[(first + kP - 1 + u) * plan.lanes][0]);
+    }
+#pragma unroll
+    for (int u = 0; u < Tile::kChunk; ++u) {
+      if (first + u >= g.kernel[2]) continue;
+      const Quad<A> tap = load_vector<kR>(&taps[(first + u) * plan.tap_quads()][0]);
+#pragma unroll
+      for (int j = 0; j < kP; ++j) add(tap, values[j + u], j, first + u);
+    }
+#pragma unroll
+    for (int j = 0; j < kP - 1; ++j) values[j] = values[j + Tile::kChunk];
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
+    depthwise_gather_pixels_kernel(const T* __restrict__ x,  // [N, *size, C]
+                                   const T* __restrict__ w,  // [C, *kernel]
+                                   const T* __restrict__ b,  // [C], or nullptr
+                                   T* __restrict__ y,        // [N, *output, C], all written
+                                   const DepthwisePixels plan, const Activation activation) {
+  using A = accumulator_t<T>;
+  using Tile = DepthwisePixelsTile;
+  constexpr int kR = kRun<A>, kP = Tile::kPixels;
+  FASTCONV_DYNAMIC_SHARED(Quad<A>, tile);
+  FASTCONV_SHARED(int, wild, [Tile::kMaxThreads / kWarp]);
+  Quad<A>* taps = tile + plan.tile_quads();
+  const DepthwiseGather& g = plan.gather;
+  const DepthwisePixelsPlace at(plan, kR, blockIdx.x);
+  const int thread = threadIdx.x;
+  const int all_quads = plan.tile_quads() + static_cast<int>(g.kernel.product()) * plan.tap_quads();
+  for (int i = thread; i < all_quads; i += plan.threads) store_vector(&tile[i][0], Quad<A>{});
+
+  const int lane = thread % plan.lanes;
+  int rest = thread / plan.lanes;
+  const int row = rest % plan.tile_rows;  // before the units: rows of four lanes fill different banks
+  rest /= plan.tile_rows;
+  const int unit = rest % plan.units, step = rest / plan.units;
+  const bool computes = step < plan.steps && row < at.rows && unit * kP < at.columns &&
+                        at.channel + depthwise_channel<A>(plan, lane, 0) < g.channels;
+  const int column = at.left + unit * kP * g.stride[2];
+  A bias[kR] = {};
+#pragma unroll
+  for (int k = 0; k < kR; ++k) {
+    const int channel = at.channel + depthwise_channel<A>(plan, lane, k);
+    if (b && channel < g.channels) bias[k] = widen(b[channel]);
+  }
+  __syncthreads();
+  const int any = __any_sync(kFullMask, !load_depthwise_pixel_taps(w, taps, plan, at));
+  if (thread % kWarp == 0) wild[thread / kWarp] = any;
+
+  for (int64_t image = at.first_image; image < at.first_image + at.images; ++image) {
+    int loaded = -1;  // slices up to this one have been in the ring
+    for (int p0 = 0; p0 < g.output[0]; p0 += plan.steps) {
+      const int begin = p0 * g.stride[0] - g.padding[0];
+      const int steps = min(plan.steps, g.output[0] - p0);
+      const int end =
+          min(begin + (steps - 1) * g.stride[0] + (g.kernel[0] - 1) * g.dilation[0] + 1, g.size[0]);
+      __syncthreads();  // the ring is zeroed, or read to the end
+      for (int d = max(begin, loaded + 1); d < end; ++d) load_depthwise_pixels(x, tile, plan, at, image, d);
+      loaded = max(loaded, end - 1);
+      __syncthreads();
+      if (!computes || step >= steps) continue;
+      bool finite = true;
+      for (int warp = 0; warp < plan.threads / kWarp; ++warp) finite = finite && !wild[warp];
+      Quad<A> acc[kP] = {};
+      for (int t = 0; t < g.kernel[0]; ++t) {
+        const int d = begin + step * g.stride[0] + t * g.dilation[0];
+        if (d < 0 || d >= g.size[0]) continue;
+        for (int r = 0; r < g.kernel[1]; ++r) {
+          const int h = row * g.stride[1] + r * g.dilation[1];
+          if (at.top + h < 0 || at.top + h >= g.size[1]) continue;
+          const int first = (d % plan.slots * plan.rows + h) * plan.columns + unit * kP * g.stride[2];
+          const Quad<A>* tap = taps + (t * g.kernel[1] + r) * g.kernel[2] * plan.tap_quads() + lane;
+          if (finite) {
+            add_depthwise_row<false>(acc, tile + first * plan.lanes + lane, tap, plan, column);
+          } else {
+            add_depthwise_row<true>(acc, tile + first * plan.lanes + lane, tap, plan, column);
+          }
+        }
+      }
+      const int64_t position =
+          ((image * g.output[0] + p0 + step) * g.output[1] + at.row + row) * g.output[2] + at.column +
+          unit * kP;
+      T* to = y + position * g.channels + at.channel;
+#pragma unroll
+      for (int j = 0; j < kP; ++j, to += g.channels) {
+        if (unit * kP + j >= at.columns) continue;
+        Vector<T, kR> out;
+#pragma unroll
+        for (int k = 0; k < kR; ++k) out[k] = narrow<T>(activate(acc[j][k] + bias[k], activation));
+        if (plan.vectors) {
+          store_vector(to + lane * kR, out);
+          continue;
+        }
+#pragma unroll
+        for (int k = 0; k < kR; ++k) {
+          const int channel = depthwise_channel<A>(plan, lane, k);
+          if (at.channel + channel < g.channels) to[channel] = out[k];
+        }
+      }
+    }
+  }
+}
+
+}  // namespace fastconv
