@@ -8,6 +8,7 @@
 #include "conv/depthwise.h"
 #include "device/error.h"
 #include "layout/layout.h"
+#include "resize/resize.h"
 #include "window.h"
 #ifdef FASTCONV_EMULATED
 #include "emulator/control.h"
@@ -93,6 +94,15 @@ void bind_conv_depthwise(py::module_& m) {
 
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
 
+void bind_resize(py::module_& m) {
+  py::class_<fc::ResizeAxis>(m, "ResizeAxis", py::module_local())
+      .def(py::init(
+          [](int32_t size, int32_t output, double scale, float shift, float offset, float rise,
+             int32_t taps) { return fc::ResizeAxis{size, output, scale, shift, offset, rise, taps}; }));
+  m.def("resize_forward", &fc::resize_forward, NoGil());
+  m.def("resize_input_grad", &fc::resize_input_grad, NoGil());
+}
+
 }  // namespace
 
 // Types and exceptions are local to their module: a process may load several of the extensions.
@@ -116,4 +126,5 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_machine(m);
   bind_layout(m);
   bind_conv_depthwise(m);
+  bind_resize(m);
 }

@@ -6,10 +6,13 @@ calls can be captured in a CUDA graph. runtime.py knows where kernels run, choic
 """
 
 from fastconv.cuda.choice import use_algorithm
+from fastconv.cuda.resize import resize_forward, resize_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
 
 __all__ = [
     "get_max_workspace",
     "max_workspace",
+    "resize_forward",
+    "resize_input_grad",
     "use_algorithm",
 ]
