@@ -8,6 +8,7 @@
 #include "conv/depthwise.h"
 #include "device/error.h"
 #include "layout/layout.h"
+#include "pool/pool.h"
 #include "resize/resize.h"
 #include "window.h"
 #ifdef FASTCONV_EMULATED
@@ -31,6 +32,18 @@ fc::Window make_window(int64_t batch, int32_t channels, int32_t filters, int32_t
   const auto axes = [](const std::array<int32_t, 3>& v) { return fc::Axes{{v[0], v[1], v[2]}}; };
   return {batch,        channels,     filters,        groups,        axes(size),
           axes(kernel), axes(stride), axes(dilation), axes(padding), axes(output)};
+}
+
+fc::Pooling make_pooling(int64_t planes, int32_t lanes, const std::array<std::array<int32_t, 7>, 3>& axes) {
+  const auto axis = [](const std::array<int32_t, 7>& v) {
+    return fc::PoolAxis{v[0], v[1], v[2], v[3], v[4], v[5], v[6]};
+  };
+  return {planes, lanes, {axis(axes[0]), axis(axes[1]), axis(axes[2])}};
+}
+
+fc::PoolTile make_pool_tile(int32_t planes, std::array<int32_t, 3> axis, int32_t lanes,
+                            std::array<int32_t, 3> box) {
+  return {planes, {axis[0], axis[1], axis[2]}, lanes, {box[0], box[1], box[2]}};
 }
 
 #ifdef FASTCONV_EMULATED
@@ -94,6 +107,25 @@ void bind_conv_depthwise(py::module_& m) {
 
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
 
+void bind_pool(py::module_& m) {
+  py::class_<fc::Pooling>(m, "Pooling", py::module_local()).def(py::init(&make_pooling));
+  py::class_<fc::PoolTile>(m, "PoolTile", py::module_local()).def(py::init(&make_pool_tile));
+  py::class_<fc::PoolSplit>(m, "PoolSplit", py::module_local()).def(py::init<int32_t, int32_t, int32_t>());
+  py::class_<fc::PoolIndexed>(m, "PoolIndexed", py::module_local())
+      .def(py::init<int64_t, int64_t, int64_t, int32_t>());
+  py::class_<fc::Averaging>(m, "Averaging", py::module_local()).def(py::init<bool, double>());
+  m.def("max_pool_forward_tile", &fc::max_pool_forward_tile, NoGil());
+  m.def("avg_pool_forward_tile", &fc::avg_pool_forward_tile, NoGil());
+  m.def("max_pool_forward_split", &fc::max_pool_forward_split, NoGil());
+  m.def("avg_pool_forward_split", &fc::avg_pool_forward_split, NoGil());
+  m.def("max_pool_input_grad_tile", &fc::max_pool_input_grad_tile, NoGil());
+  m.def("avg_pool_input_grad_tile", &fc::avg_pool_input_grad_tile, NoGil());
+  m.def("max_pool_input_grad_direct", &fc::max_pool_input_grad_direct, NoGil());
+  m.def("avg_pool_input_grad_direct", &fc::avg_pool_input_grad_direct, NoGil());
+  m.def("pool_gather", &fc::pool_gather, NoGil());
+  m.def("pool_scatter", &fc::pool_scatter, NoGil());
+}
+
 void bind_resize(py::module_& m) {
   py::class_<fc::ResizeAxis>(m, "ResizeAxis", py::module_local())
       .def(py::init(
@@ -126,5 +158,6 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_machine(m);
   bind_layout(m);
   bind_conv_depthwise(m);
+  bind_pool(m);
   bind_resize(m);
 }

@@ -6,12 +6,34 @@ calls can be captured in a CUDA graph. runtime.py knows where kernels run, choic
 """
 
 from fastconv.cuda.choice import use_algorithm
+from fastconv.cuda.pool import (
+    adaptive_avg_pool_forward,
+    adaptive_avg_pool_input_grad,
+    adaptive_max_pool_forward,
+    adaptive_max_pool_input_grad,
+    avg_pool_forward,
+    avg_pool_input_grad,
+    max_pool_forward,
+    max_pool_input_grad,
+    pool_gather,
+    pool_scatter,
+)
 from fastconv.cuda.resize import resize_forward, resize_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
 
 __all__ = [
+    "adaptive_avg_pool_forward",
+    "adaptive_avg_pool_input_grad",
+    "adaptive_max_pool_forward",
+    "adaptive_max_pool_input_grad",
+    "avg_pool_forward",
+    "avg_pool_input_grad",
     "get_max_workspace",
+    "max_pool_forward",
+    "max_pool_input_grad",
     "max_workspace",
+    "pool_gather",
+    "pool_scatter",
     "resize_forward",
     "resize_input_grad",
     "use_algorithm",

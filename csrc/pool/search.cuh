@@ -1,0 +1,44 @@
+// search.cuh -- the running maximum and the running sum of a window.
+//
+// Of equal elements the first counts, of NaNs the last, as in the reference: a candidate wins if it is the
+// first, larger, or NaN. So the winner of two parts depends on their values and positions alone, not on the
+// order in which parts meet.
+#pragma once
+#include "device/numeric.h"
+
+namespace fastconv {
+
+/// The largest element so far and where it lies; At numbers positions, -1 is nowhere.
+template <class A, class At>
+struct LargestSoFar {
+  A value = -std::numeric_limits<A>::infinity();
+  At at = -1;
+
+  /// The next element, in the order of positions.
+  __device__ __forceinline__ void take(A candidate, At position) {
+    if (candidate > value || candidate != candidate || at < 0) {
+      value = candidate;
+      at = position;
+    }
+  }
+
+  /// The winner of another part of the window.
+  __device__ __forceinline__ void join(const LargestSoFar& other) {
+    if (other.at < 0) return;
+    const bool nan = value != value, other_nan = other.value != other.value;
+    const bool later = other.at > at;
+    const bool wins = nan || other_nan ? (nan && other_nan ? later : other_nan)
+                                       : (other.value > value || (other.value == value && !later));
+    if (at < 0 || wins) *this = other;
+  }
+};
+
+template <class A, class At>
+struct SumSoFar {
+  A value = 0;
+
+  __device__ __forceinline__ void take(A summand, At) { value += summand; }
+  __device__ __forceinline__ void join(const SumSoFar& other) { value += other.value; }
+};
+
+}  // namespace fastconv
