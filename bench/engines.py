@@ -153,7 +153,7 @@ class FastconvEngine:
                 pool = getattr(functional, f"max_pool{p.rank}d")
                 return lambda: pool(x, p.kernel, p.stride, p.padding)
             _, indices = ops.max_pool_forward(x, window)
-            return lambda: ops.pool_scatter(dy, indices, p.size)
+            return lambda: ops.max_pool_input_grad(dy, indices, window)
         if p.kind == "avg_pool":
             if case.direction == "forward":
                 pool = getattr(functional, f"avg_pool{p.rank}d")

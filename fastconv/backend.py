@@ -8,11 +8,13 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     conv_input_grad(dy, w, b, window) -> dx     [N,C,*size]; b [C] or None is added: transposed convolution
     conv_weight_grad(x, dy, window) -> dw       [K,C/groups,*kernel]
     max_pool_forward(x, window) -> y, indices   int64, position in the flattened *size
+    max_pool_input_grad(dy, indices, window) -> dx   indices of max_pool_forward, each a position of its window
     avg_pool_forward(x, window, count_include_pad, divisor_override) -> y
     avg_pool_input_grad(dy, window, count_include_pad, divisor_override) -> dx
     adaptive_avg_pool_forward(x, output_size) -> y
     adaptive_avg_pool_input_grad(dy, size) -> dx
     adaptive_max_pool_forward(x, output_size) -> y, indices
+    adaptive_max_pool_input_grad(dy, indices, size) -> dx   indices of adaptive_max_pool_forward
     pool_gather(x, indices) -> y                y[n,c,o] = x[n,c,indices[n,c,o]]
     pool_scatter(dy, indices, size) -> dx       the transpose of pool_gather: equal indices add up
     batch_norm_statistics(x) -> mean, variance  [C] each, biased, accumulator dtype of x
@@ -34,8 +36,9 @@ NAMES = ("reference", "cpu", "cuda", "emulated")
 
 OPERATORS = (
     "conv_forward", "conv_input_grad", "conv_weight_grad",
-    "max_pool_forward", "avg_pool_forward", "avg_pool_input_grad",
-    "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad", "adaptive_max_pool_forward",
+    "max_pool_forward", "max_pool_input_grad", "avg_pool_forward", "avg_pool_input_grad",
+    "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad",
+    "adaptive_max_pool_forward", "adaptive_max_pool_input_grad",
     "pool_gather", "pool_scatter",
     "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad",
     "matmul",

@@ -29,6 +29,7 @@ _FACTORS = {
     "matmul": 2.0,  # 0.22
     "resize": 2.0,  # 0.43
     "avg_pool": 2.0,  # 0.53
+    "max_pool": 2.0,  # 0.20
     "adaptive": 2.0,  # 0.52
     "pool_scatter": 2.0,  # 0.16
     "batch_norm": 3.0,  # 0.50; its forward formula rounds six times and sums nothing

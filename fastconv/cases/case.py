@@ -334,6 +334,8 @@ _LENGTHS = {
     "avg_pool_input_grad": _avg_pool_input_grad_length,
     "adaptive_avg_pool_forward": _adaptive_length,
     "adaptive_avg_pool_input_grad": _adaptive_input_grad_length,
+    "max_pool_input_grad": lambda dy, indices, window: _scatter_length(dy, indices, window.size),
+    "adaptive_max_pool_input_grad": _scatter_length,
     "pool_scatter": _scatter_length,
     "batch_norm_statistics": _batch_norm_length,
     "batch_norm_grad": _batch_norm_length,

@@ -108,6 +108,16 @@ def pool_scatter(dy, indices, size):
     return _sums((*dy.shape[:2], *size), terms)
 
 
+def max_pool_input_grad(dy, indices, window):
+    """dx[n,c,indices[n,c,p]] += dy[n,c,p]."""
+    return pool_scatter(dy, indices, window.size)
+
+
+def adaptive_max_pool_input_grad(dy, indices, size):
+    """dx[n,c,indices[n,c,p]] += dy[n,c,p]."""
+    return pool_scatter(dy, indices, size)
+
+
 def batch_norm_statistics(x):
     """mean and biased variance [C]; NaN for channels without a value."""
     pairs = [_statistics(_channel(x, c)) for c in range(x.shape[1])]

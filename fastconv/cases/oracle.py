@@ -128,6 +128,14 @@ _TRANSPOSES = {
         reference.avg_pool_input_grad,
         lambda u, dy, window, include, divisor: (dy, reference.avg_pool_forward(u, window, include, divisor)),
     ),
+    "max_pool_input_grad": (
+        reference.max_pool_input_grad,
+        lambda u, dy, indices, window: (dy, reference.pool_gather(u, indices)),
+    ),
+    "adaptive_max_pool_input_grad": (
+        reference.adaptive_max_pool_input_grad,
+        lambda u, dy, indices, size: (dy, reference.pool_gather(u, indices)),
+    ),
     "adaptive_avg_pool_input_grad": (
         reference.adaptive_avg_pool_input_grad,
         lambda u, dy, size: (dy, reference.adaptive_avg_pool_forward(u, dy.shape[2:])),

@@ -4,6 +4,7 @@ import math
 
 import numpy
 
+from fastconv import reference
 from fastconv.cases.case import by, cross
 from fastconv.cases.conv import numbers, shape_only
 from fastconv.cases.storage import EVERY_STORAGE
@@ -133,7 +134,12 @@ def _max_cases(row, **how):
     def make(draw):
         return draw.data(*window.input_shape), window
 
+    def input_grad(draw):
+        _, indices = reference.max_pool_forward(draw.normal(*window.input_shape), window)
+        return draw.data(*window.output_shape), indices, window
+
     yield from cross("max_pool_forward", label(row), make, work, **{"fills": ("normal", "ties"), **how})
+    yield from cross("max_pool_input_grad", label(row), input_grad, work, **how)
 
 
 def _average_cases(row, **how):
@@ -164,9 +170,14 @@ def _adaptive_cases(row, **how):
     def input_grad(draw):
         return draw.data(n, channels, *output), size
 
+    def max_input_grad(draw):
+        _, indices = reference.adaptive_max_pool_forward(draw.normal(n, channels, *size), output)
+        return draw.data(n, channels, *output), indices, size
+
     yield from cross("adaptive_avg_pool_forward", text, forward, work, **how)
     yield from cross("adaptive_avg_pool_input_grad", text, input_grad, work, **how)
     yield from cross("adaptive_max_pool_forward", text, forward, work, **{**how, "fills": ("normal", "ties")})
+    yield from cross("adaptive_max_pool_input_grad", text, max_input_grad, work, **how)
 
 
 def _indexed_cases(row, **how):

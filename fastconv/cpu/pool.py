@@ -2,7 +2,7 @@
 
 maxima           rows of bins (channels first) or pixels (channels last); the indices come with them
 averages         sums over boxes, forward and back by one kernel
-gather, scatter  by the indices of maxima
+gather, scatter  by the indices of maxima; the gradient of a maximum is a scatter
 """
 
 import math
@@ -32,6 +32,16 @@ def adaptive_max_pool_forward(x, output_size):
     """y [N, C, *output_size] and indices; see fastconv.backend."""
     output = tuple(output_size)
     return _max_pool(x, output, pool_bins.adaptive(*_laid_out(x, x.shape[2:], output)))
+
+
+def max_pool_input_grad(dy, indices, window):
+    """dx [N, C, *size]; see fastconv.backend."""
+    return _scattered("max_pool_input_grad", dy, indices, window.size)
+
+
+def adaptive_max_pool_input_grad(dy, indices, size):
+    """dx [N, C, *size]; see fastconv.backend."""
+    return _scattered("adaptive_max_pool_input_grad", dy, indices, size)
 
 
 def avg_pool_forward(x, window, count_include_pad, divisor_override):
@@ -77,6 +87,10 @@ def pool_gather(x, indices):
 
 def pool_scatter(dy, indices, size):
     """dx [N, C, *size]; see fastconv.backend."""
+    return _scattered("pool_scatter", dy, indices, size)
+
+
+def _scattered(operator, dy, indices, size):
     last = is_channels_last(dy)
     errors, places = dense(dy, last), _places(indices, last)
     dx, dxs = empty((*dy.shape[:2], *size), errors.dtype, last)
@@ -89,7 +103,7 @@ def pool_scatter(dy, indices, size):
         tasks = planes * -(-lanes // block)
         work = (dx.size + dy.size) / _MOVES
         parallel_for(pool_indices.scatter, tasks, work, errors, places, dxs, sizes, faults)
-        _check_indices("pool_scatter", faults, size)
+        _check_indices(operator, faults, size)
     return narrowed(dx, dy)
 
 

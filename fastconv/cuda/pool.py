@@ -69,21 +69,19 @@ def adaptive_avg_pool_input_grad(dy, size):
 
 
 def pool_gather(x, indices):
-    """y [N, C, *output]; see fastconv.backend. What an index out of range names reads as 0: no kernel can refuse it."""
+    """y [N, C, *output]; see fastconv.backend. What an index out of range names reads as 0: a kernel cannot refuse."""
     last = is_channels_last(x)
     with launch("pool_gather", x, indices) as gpu:
         xs, places = dense(gpu, x, last), _places(gpu, indices, last)
         y = gpu.empty(indices.shape, x.dtype, last)
         if y.size:
             shape = _indexed(gpu, x.shape, indices.shape, last)
-            gpu.extension.pool_gather(
-                gpu.dtype(xs), gpu.read(xs), gpu.read(places), gpu.write(y), shape, gpu.stream
-            )
+            gpu.extension.pool_gather(gpu.dtype(xs), gpu.read(xs), gpu.read(places), gpu.write(y), shape, gpu.stream)
     return y
 
 
 def pool_scatter(dy, indices, size):
-    """dx [N, C, *size]; see fastconv.backend. What is sent to an index out of range is lost: no kernel can refuse it."""
+    """dx [N, C, *size]; see fastconv.backend. What an index out of range is sent is lost: a kernel cannot refuse."""
     last = is_channels_last(dy)
     with launch("pool_scatter", dy, indices) as gpu:
         errors, places = dense(gpu, dy, last), _places(gpu, indices, last)

@@ -82,7 +82,9 @@ def split(axes, planes, lanes, itemsize, most_bytes):
     log_ranks = min(max(5, (taps // 8).bit_length() - 1), 8 - log_lanes)
     cells = planes * math.prod(axis.output for axis in axes)
     blocks = -(-cells // (_THREADS >> log_ranks + log_lanes)) * -(-lanes >> log_lanes)
-    parts = min(_ENOUGH_BLOCKS // max(blocks, 1), taps // (8 << log_ranks), most_bytes // max(cells * lanes * itemsize, 1))
+    parts = min(
+        _ENOUGH_BLOCKS // max(blocks, 1), taps // (8 << log_ranks), most_bytes // max(cells * lanes * itemsize, 1)
+    )
     return Split(log_ranks, log_lanes, max(parts, 1))
 
 
@@ -103,8 +105,9 @@ def _grown(direction, axes, planes, lanes, itemsize):
     """The Tile of a problem, or None."""
     results_of, box_of = direction
     sizes = tuple(results_of(axis) for axis in axes)
+    log_lanes = _log_of_least(lanes, 5)
 
-    def tile(logs, more_planes=0, log_lanes=_log_of_least(lanes, 5)):
+    def tile(logs, more_planes=0):
         box = tuple(box_of(axis, 1 << log) for axis, log in zip(axes, logs, strict=True))
         return Tile(more_planes, tuple(logs), log_lanes, box)
 
@@ -115,7 +118,7 @@ def _grown(direction, axes, planes, lanes, itemsize):
 
     # A warp stores neighbours in memory: lanes, and columns where there are few lanes.
     chosen = None
-    for log in range(_log_of_least(sizes[2], max(5 - _log_of_least(lanes, 5), 0)), -1, -1):
+    for log in range(_log_of_least(sizes[2], 5 - log_lanes), -1, -1):
         chosen = tile((0, 0, log))
         if fits(chosen, _MOST_BYTES):
             break

@@ -1,7 +1,7 @@
 """Max and average pooling, windowed and adaptive, 1-D to 3-D, and their gradients.
 
-Max pooling notes which element won: its gradient puts dy there (scatter), and the gradient of that
-reads there (gather). Averages are linear, so that forward and input gradient are each other's rules.
+Max pooling notes which element won: its gradient puts dy there, and the gradient of that reads
+there (gather). Averages are linear, so that forward and input gradient are each other's rules.
 """
 
 import operator
@@ -195,7 +195,7 @@ def _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, 
     window = Window.pool(f"max_pool{rank}d", autograd.raw(x), kernel_size, stride, padding, dilation, ceil_mode, rank)
     _check_elements(window)
     y, indices = backend.of(autograd.raw(x)).max_pool_forward(autograd.raw(x), window)
-    return _maxima(window.operator, x, y, indices, unbatched, return_indices)
+    return _maxima(window.operator, x, y, indices, window, unbatched, return_indices)
 
 
 def _adaptive_max_pool_checked(input, output_size, return_indices, rank):
@@ -203,7 +203,7 @@ def _adaptive_max_pool_checked(input, output_size, return_indices, rank):
     x, unbatched = with_batch(input, rank)
     output = adaptive_output(name, autograd.raw(x), output_size, rank)
     y, indices = backend.of(autograd.raw(x)).adaptive_max_pool_forward(autograd.raw(x), output)
-    return _maxima(name, x, y, indices, unbatched, return_indices)
+    return _maxima(name, x, y, indices, x.shape[2:], unbatched, return_indices)
 
 
 def _avg_pool_checked(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor, rank):
@@ -253,12 +253,14 @@ def _nonzero(name, divisor):
     return number
 
 
-def _maxima(name, x, y, indices, unbatched, return_indices):
-    """The maxima y of x as a recorded result, and with return_indices their positions."""
-    size = x.shape[2:]  # not x in the rule: it would keep the memory
+def _maxima(name, x, y, indices, windows, unbatched, return_indices):
+    """The maxima y of x as a recorded result, and with return_indices their positions.
+
+    windows is the Window, or for an adaptive pooling the size of the input.
+    """
 
     def rule(dy, _):
-        return (lambda: _pool_scatter(name, dy, indices, size),)
+        return (lambda: _max_pool_input_grad(name, dy, indices, windows),)
 
     y = autograd.record(name, y, (x,), rule, saves=(indices,))
     results = (y, autograd.Tensor(indices) if isinstance(y, autograd.Tensor) else indices)
@@ -267,23 +269,26 @@ def _maxima(name, x, y, indices, unbatched, return_indices):
     return results if return_indices else results[0]
 
 
-def _pool_scatter(name, dy, indices, size):
+def _max_pool_input_grad(name, dy, indices, windows):
     """dx [N, C, *size]: every dy at its index; equal indices add up."""
-    dx = backend.of(autograd.raw(dy)).pool_scatter(autograd.raw(dy), indices, size)
+    operators = backend.of(autograd.raw(dy))
+    if isinstance(windows, Window):
+        dx = operators.max_pool_input_grad(autograd.raw(dy), indices, windows)
+    else:
+        dx = operators.adaptive_max_pool_input_grad(autograd.raw(dy), indices, windows)
 
     def rule(ddx, _):
-        return (lambda: _pool_gather(name, ddx, indices),)
+        return (lambda: _pool_gather(name, ddx, indices, windows),)
 
     return autograd.record(name, dx, (dy,), rule, saves=(indices,))
 
 
-def _pool_gather(name, x, indices):
+def _pool_gather(name, x, indices, windows):
     """y [N, C, *output]: of every plane of x the elements at the indices."""
     y = backend.of(autograd.raw(x)).pool_gather(autograd.raw(x), indices)
-    size = x.shape[2:]
 
     def rule(dy, _):
-        return (lambda: _pool_scatter(name, dy, indices, size),)
+        return (lambda: _max_pool_input_grad(name, dy, indices, windows),)
 
     return autograd.record(name, y, (x,), rule, saves=(indices,))
 

@@ -16,6 +16,7 @@ import itertools
 
 import numpy
 
+from fastconv.errors import ShapeError
 from fastconv.reference.conv import meetings
 
 
@@ -42,6 +43,16 @@ def adaptive_max_pool_forward(x, output_size):
         for i in itertools.product(*(range(part.start, part.stop) for part in cell)):
             _keep_larger(y[(..., *p)], indices[(..., *p)], wide[(..., *i)], positions[i])
     return y.astype(x.dtype.newbyteorder("="), "C"), indices
+
+
+def max_pool_input_grad(dy, indices, window):
+    """dx [N, C, *size] of dy [N, C, *output]; indices of max_pool_forward."""
+    return _scattered("max_pool_input_grad", dy, indices, window.size)
+
+
+def adaptive_max_pool_input_grad(dy, indices, size):
+    """dx [N, C, *size] of dy [N, C, *output_size]; indices of adaptive_max_pool_forward."""
+    return _scattered("adaptive_max_pool_input_grad", dy, indices, size)
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
@@ -90,19 +101,32 @@ def adaptive_avg_pool_input_grad(dy, size):
 
 def pool_gather(x, indices):
     """y[n,c,p] = x[n,c,indices[n,c,p]]; y and indices [N, C, *output], x [N, C, *size]."""
+    _check_indices("pool_gather", indices, x.shape[2:])
     planes, flat = _planes(x), _planes(indices)
     y = numpy.take_along_axis(planes, flat.astype(numpy.int64), axis=2).reshape(indices.shape)
     return y.astype(x.dtype.newbyteorder("="), "C")
 
 
-@numpy.errstate(over="ignore", invalid="ignore")
 def pool_scatter(dy, indices, size):
     """dx[n,c,indices[n,c,p]] += dy[n,c,p]; dy and indices [N, C, *output], dx [N, C, *size]."""
+    return _scattered("pool_scatter", dy, indices, size)
+
+
+@numpy.errstate(over="ignore", invalid="ignore")
+def _scattered(operator, dy, indices, size):
+    _check_indices(operator, indices, size)
     dx = numpy.zeros(dy.shape[:2] + tuple(size))
     planes = _planes(dx)
     n, c, _ = numpy.indices(_planes(dy).shape, sparse=True)
     numpy.add.at(planes, (n, c, _planes(indices)), _planes(dy).astype(numpy.float64, "C"))
     return dx.astype(dy.dtype.newbyteorder("="), "C")
+
+
+def _check_indices(operator, indices, size):
+    positions = numpy.prod(size, dtype=int)
+    if indices.size and not (indices.min() >= 0 and indices.max() < positions):
+        expected = f"positions below {positions}, in a plane of {list(size)}"
+        raise ShapeError(operator, "indices", "an index out of range", expected)
 
 
 def _keep_larger(y, indices, candidates, positions):
