@@ -7,7 +7,7 @@
 // position that does not exist: it reads as 0, and what is sent there is lost. Telling the caller would take
 // waiting for the GPU.
 #pragma once
-#include "device/warp.h"
+#include "device/numeric.h"
 #include "pool/indexed.h"
 
 namespace fastconv {
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(PoolGatherTile::kThreads)
 struct PoolScatterTile {
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * kWarp;
-  static constexpr int kBytes = 8192;  // sums of a warp: four blocks have room in a multiprocessor of 128 KB
-  static_assert(kWarps * kBytes <= kDefaultShared, "static shared memory");
+  static constexpr int kBytes = 8192;  // sums of a warp; four blocks or more fit a multiprocessor
+  static_assert(kWarps * (kBytes + kWarp * 12) <= kDefaultShared, "static shared memory");
 };
 
 /// A warp owns a slice of positions, its sums in shared memory, and walks all outputs of the plane: of 32
@@ -48,8 +48,12 @@ __global__ void __launch_bounds__(PoolScatterTile::kThreads)
   using A = accumulator_t<T>;
   constexpr int kSums = PoolScatterTile::kBytes / sizeof(A);
   FASTCONV_SHARED(A, memory, [PoolScatterTile::kWarps][kSums]);
+  FASTCONV_SHARED(A, all_summands, [PoolScatterTile::kWarps][kWarp]);
+  FASTCONV_SHARED(int, all_targets, [PoolScatterTile::kWarps][kWarp]);
   const int thread = threadIdx.x % kWarp;
   A* sums = memory[threadIdx.x / kWarp];
+  int* targets = all_targets[threadIdx.x / kWarp];  // what 32 outputs add, and where
+  A* summands = all_summands[threadIdx.x / kWarp];
   const int width = shape.lanes > 1 ? kWarp : 1;  // lanes of the tensor that the warp serves
   const int slice = kSums / width;                // positions that it owns
   const int64_t slices = (shape.size + slice - 1) / slice;
@@ -74,21 +78,19 @@ __global__ void __launch_bounds__(PoolScatterTile::kThreads)
       const int64_t index = inside ? indices[from] : -1;
       const A value = inside ? widen(dy[from]) : A(0);
       const int mine = index >= begin && index < end ? static_cast<int>(index - begin) : -1;
-      if (__any_sync(kFullMask, mine >= 0)) {
-        A sum = mine >= 0 ? sums[mine] : A(0);
-        bool first = mine >= 0;
-        for (int other = 0; other < kWarp; ++other) {
-          const int its = __shfl_sync(kFullMask, mine, other);
-          const A its_value = __shfl_sync(kFullMask, value, other);
-          if (its == mine) {
-            sum += its_value;
-            first = first && other >= thread;
-          }
+      targets[thread] = mine;
+      summands[thread] = value;
+      __syncwarp();
+      A sum = mine >= 0 ? sums[mine] : A(0);
+      bool first = mine >= 0;
+      for (int other = 0; first && other < kWarp; ++other) {
+        if (targets[other] == mine) {
+          sum += summands[other];
+          first = other >= thread;
         }
-        __syncwarp();  // all have read their old sums
-        if (first) sums[mine] = sum;
-        __syncwarp();
       }
+      __syncwarp();  // all have read what they add to
+      if (first) sums[mine] = sum;
     }
   }
   __syncwarp();
