@@ -17,6 +17,12 @@ from fastconv.cuda.pool import (
     max_pool_input_grad,
     pool_gather,
     pool_scatter,
+from fastconv.cuda.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
 )
 from fastconv.cuda.resize import resize_forward, resize_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
@@ -31,6 +37,12 @@ __all__ = [
     "get_max_workspace",
     "max_pool_forward",
     "max_pool_input_grad",
+    "batch_norm_forward",
+    "batch_norm_grad",
+    "batch_norm_statistics",
+    "get_max_workspace",
+    "group_norm_forward",
+    "group_norm_grad",
     "max_workspace",
     "pool_gather",
     "pool_scatter",
