@@ -6,6 +6,13 @@ calls can be captured in a CUDA graph. runtime.py knows where kernels run, choic
 """
 
 from fastconv.cuda.choice import use_algorithm
+from fastconv.cuda.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
+)
 from fastconv.cuda.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -17,12 +24,6 @@ from fastconv.cuda.pool import (
     max_pool_input_grad,
     pool_gather,
     pool_scatter,
-from fastconv.cuda.norm import (
-    batch_norm_forward,
-    batch_norm_grad,
-    batch_norm_statistics,
-    group_norm_forward,
-    group_norm_grad,
 )
 from fastconv.cuda.resize import resize_forward, resize_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
@@ -34,15 +35,14 @@ __all__ = [
     "adaptive_max_pool_input_grad",
     "avg_pool_forward",
     "avg_pool_input_grad",
-    "get_max_workspace",
-    "max_pool_forward",
-    "max_pool_input_grad",
     "batch_norm_forward",
     "batch_norm_grad",
     "batch_norm_statistics",
     "get_max_workspace",
     "group_norm_forward",
     "group_norm_grad",
+    "max_pool_forward",
+    "max_pool_input_grad",
     "max_workspace",
     "pool_gather",
     "pool_scatter",
