@@ -5,10 +5,11 @@
 #include <pybind11/stl.h>
 
 #include "activation.h"
+#include "conv/conv.h"
 #include "conv/depthwise.h"
 #include "device/error.h"
 #include "layout/layout.h"
-#include "norm/norm.h"
+#include "matmul/matmul.h"
 #include "pool/pool.h"
 #include "resize/resize.h"
 #include "window.h"
@@ -106,16 +107,11 @@ void bind_conv_depthwise(py::module_& m) {
   m.def("depthwise_weight_grad", &fc::depthwise_weight_grad, NoGil());
 }
 
-void bind_norm(py::module_& m) {
-  py::class_<fc::NormShape>(m, "NormShape", py::module_local())
-      .def(py::init<int64_t, int64_t, int64_t, int64_t, bool>());
-  m.def("norm_statistics", &fc::norm_statistics, NoGil());
-  m.def("norm_forward", &fc::norm_forward, NoGil());
-  m.def("norm_weight_grad", &fc::norm_weight_grad, NoGil());
-  m.def("norm_group_sums", &fc::norm_group_sums, NoGil());
-  m.def("norm_input_grad", &fc::norm_input_grad, NoGil());
-  m.def("norm_forward_rows", &fc::norm_forward_rows, NoGil());
-  m.def("norm_input_grad_rows", &fc::norm_input_grad_rows, NoGil());
+void bind_conv(py::module_& m) {
+  m.def("conv_forward_implicit_gemm", &fc::conv_forward_implicit_gemm, NoGil());
+  m.def("conv_input_grad_implicit_gemm", &fc::conv_input_grad_implicit_gemm, NoGil());
+  m.def("conv_weight_grad_implicit_gemm", &fc::conv_weight_grad_implicit_gemm, NoGil());
+  m.def("conv_bias_grad", &fc::conv_bias_grad, NoGil());
 }
 
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
@@ -148,6 +144,8 @@ void bind_resize(py::module_& m) {
   m.def("resize_input_grad", &fc::resize_input_grad, NoGil());
 }
 
+void bind_matmul(py::module_& m) { m.def("matmul_tiled", &fc::matmul_tiled, NoGil()); }
+
 }  // namespace
 
 // Types and exceptions are local to their module: a process may load several of the extensions.
@@ -169,9 +167,10 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
       .value("gelu", fc::Activation::kGelu)
       .value("silu", fc::Activation::kSilu);
   bind_machine(m);
+  bind_conv(m);
   bind_layout(m);
   bind_conv_depthwise(m);
   bind_pool(m);
   bind_resize(m);
-  bind_norm(m);
+  bind_matmul(m);
 }
