@@ -8,6 +8,7 @@
 #include "conv/conv.h"
 #include "conv/depthwise.h"
 #include "device/error.h"
+#include "device/primitives.h"
 #include "layout/layout.h"
 #include "matmul/matmul.h"
 #include "pool/pool.h"
@@ -48,6 +49,12 @@ fc::PoolTile make_pool_tile(int32_t planes, std::array<int32_t, 3> axis, int32_t
   return {planes, {axis[0], axis[1], axis[2]}, lanes, {box[0], box[1], box[2]}};
 }
 
+void bind_primitives(py::module_& m) {
+  m.def("primitives", &fc::primitives);
+  m.def("run_primitive", &fc::run_primitive, NoGil(), py::arg("name"), py::arg("inputs"), py::arg("output"),
+        py::arg("stream"));
+}
+
 #ifdef FASTCONV_EMULATED
 void bind_machine(py::module_& m) {
   namespace emulator = fc::emulator;
@@ -58,7 +65,7 @@ void bind_machine(py::module_& m) {
         py::arg("initialised"));
   m.def("forget_buffer", &emulator::forget_buffer, py::arg("address"));
   m.def("build_kind", &emulator::build_kind);
-  py::class_<emulator::AccessSite>(m, "AccessSite")
+  py::class_<emulator::AccessSite>(m, "AccessSite", py::module_local())
       .def_readonly("where", &emulator::AccessSite::where)
       .def_readonly("memory", &emulator::AccessSite::memory)
       .def_readonly("access", &emulator::AccessSite::access)
@@ -70,7 +77,7 @@ void bind_machine(py::module_& m) {
       .def_readonly("wavefronts", &emulator::AccessSite::wavefronts)
       .def_readonly("wavefronts_minimum", &emulator::AccessSite::wavefronts_minimum)
       .def_readonly("words", &emulator::AccessSite::words);
-  py::class_<emulator::LaunchCounters>(m, "LaunchCounters")
+  py::class_<emulator::LaunchCounters>(m, "LaunchCounters", py::module_local())
       .def_readonly("kernel", &emulator::LaunchCounters::kernel)
       .def_readonly("grid", &emulator::LaunchCounters::grid)
       .def_readonly("block", &emulator::LaunchCounters::block)
@@ -167,6 +174,7 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
       .value("gelu", fc::Activation::kGelu)
       .value("silu", fc::Activation::kSilu);
   bind_machine(m);
+  bind_primitives(m);
   bind_conv(m);
   bind_layout(m);
   bind_conv_depthwise(m);
