@@ -11,6 +11,7 @@
 #include "device/primitives.h"
 #include "layout/layout.h"
 #include "matmul/matmul.h"
+#include "norm/norm.h"
 #include "pool/pool.h"
 #include "resize/resize.h"
 #include "window.h"
@@ -121,6 +122,18 @@ void bind_conv(py::module_& m) {
   m.def("conv_bias_grad", &fc::conv_bias_grad, NoGil());
 }
 
+void bind_norm(py::module_& m) {
+  py::class_<fc::NormShape>(m, "NormShape", py::module_local())
+      .def(py::init<int64_t, int64_t, int64_t, int64_t, bool>());
+  m.def("norm_statistics", &fc::norm_statistics, NoGil());
+  m.def("norm_forward", &fc::norm_forward, NoGil());
+  m.def("norm_weight_grad", &fc::norm_weight_grad, NoGil());
+  m.def("norm_group_sums", &fc::norm_group_sums, NoGil());
+  m.def("norm_input_grad", &fc::norm_input_grad, NoGil());
+  m.def("norm_forward_rows", &fc::norm_forward_rows, NoGil());
+  m.def("norm_input_grad_rows", &fc::norm_input_grad_rows, NoGil());
+}
+
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
 
 void bind_pool(py::module_& m) {
@@ -181,4 +194,5 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_pool(m);
   bind_resize(m);
   bind_matmul(m);
+  bind_norm(m);
 }

@@ -20,8 +20,13 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     pool_gather(x, indices) -> y                y[n,c,o] = x[n,c,indices[n,c,o]]
     pool_scatter(dy, indices, size) -> dx       the transpose of pool_gather: equal indices add up
     batch_norm_statistics(x) -> mean, variance  [C] each, biased, accumulator dtype of x
-    batch_norm_forward(x, mean, variance, w, b, eps) -> y   w, b [C] or None
-    batch_norm_grad(dy, x, mean, variance, w, eps) -> dx, dw, db   through the statistics of x
+    batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False) -> y
+                                                w, b [C] or None; residual of x's shape is added, then ReLU
+    batch_norm_grad(dy, x, mean, variance, w, eps, y=None) -> dx, dw, db   through the statistics of x; with the
+                                                y of a ReLU also dresidual: dy, but 0 where y <= 0, not where it is NaN
+    group_norm_forward(x, groups, w, b, eps) -> y, mean, variance   [N,groups] each, biased, accumulator dtype of x:
+                                                instance norm with groups = C, layer norm of [rows,length] with 1
+    group_norm_grad(dy, x, mean, variance, groups, w, eps) -> dx, dw, db   through the statistics of x
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
     resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
     resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
@@ -42,7 +47,7 @@ OPERATORS = (
     "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad",
     "adaptive_max_pool_forward", "adaptive_max_pool_input_grad",
     "pool_gather", "pool_scatter",
-    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad",
+    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "group_norm_forward", "group_norm_grad",
     "matmul",
     "resize_forward", "resize_input_grad",
 )  # fmt: skip

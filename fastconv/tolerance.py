@@ -74,6 +74,44 @@ def batch_norm_scales(dy, x, mean, variance, w, b, eps):
     return y if b is None else y + spread(b), dx, dw, db
 
 
+def group_norm_scales(dy, x, mean, variance, groups, w, b, eps):
+    """Scales of group_norm_forward and group_norm_grad, made as those of batch norm.
+
+    The length that goes with those of y and dx is the number of values of a group, with those of dw and db that of a
+    channel.
+
+    Args:
+        dy, x: [N, C, *size].
+        mean, variance: [N, groups], of x.
+        groups: How many groups the channels are split into.
+        w, b: [C] or None.
+        eps: Added to the variance.
+
+    Returns:
+        Scales of y, dx, dw and db, in float64.
+    """
+    wide = [numpy.abs(_on_host(a).astype(numpy.float64)) if a is not None else None for a in (dy, x, mean, w, b)]
+    dy, x, mean, w, b = wide
+    shape = (x.shape[0], groups, max(x[:1].size // groups, 1) if x.size else 0)
+    per_channel = (-1, *(1,) * (x.ndim - 2))
+    deviation = numpy.sqrt(_on_host(variance).astype(numpy.float64) + eps)[..., None]
+    centre = mean[..., None] + _means(x.reshape(shape))
+    h = (x.reshape(shape) + centre) / deviation
+    weighted = dy if w is None else dy * w.reshape(per_channel)
+    weighted = weighted.reshape(shape)
+    dx = (weighted + _means(weighted) + h * _means(weighted * h)) / deviation
+    axes = (0, *range(2, x.ndim))
+    h = h.reshape(x.shape)
+    y = h if w is None else h * w.reshape(per_channel)
+    y = y if b is None else y + b.reshape(per_channel)
+    return y, dx.reshape(x.shape), (dy * h).sum(axis=axes), dy.sum(axis=axes)
+
+
+def _means(values):
+    """Over the last axis, kept; 0 for no values."""
+    return values.sum(axis=-1, keepdims=True) / max(values.shape[-1], 1)
+
+
 def assert_within(actual, expected, bound):
     """Compare every element of a result with what is expected.
 

@@ -149,48 +149,68 @@ def batch_norm_statistics(x):
     return tuple(numpy.array([pair[i] for pair in pairs]) for i in range(2))
 
 
-def batch_norm_forward(x, mean, variance, w, b, eps):
+def batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False):
     """y [N, C, *size]."""
     y = numpy.zeros(x.shape)
     for at in numpy.ndindex(*x.shape):
         c = at[1]
         h = (x.item(at) - mean.item(c)) / math.sqrt(variance.item(c) + eps)
-        y[at] = h * (1 if w is None else w.item(c)) + (0 if b is None else b.item(c))
+        value = h * (1 if w is None else w.item(c)) + (0 if b is None else b.item(c))
+        value += 0 if residual is None else residual.item(at)
+        y[at] = 0 if relu and value <= 0 else value
     return y
 
 
-def batch_norm_grad(dy, x, mean, variance, w, eps):
-    """dx [N, C, *size], dw [C] and db [C]; mean and variance are computed anew, from x."""
+def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
+    """dx [N, C, *size], dw and db [C]; mean and variance are computed anew, from x. With y dresidual too."""
+    if y is not None:
+        dy = numpy.array([0 if v <= 0 else e for e, v in zip(dy.flat, y.flat, strict=True)]).reshape(x.shape)
     dx, dw, db = numpy.zeros(x.shape), numpy.zeros(x.shape[1]), numpy.zeros(x.shape[1])
     for c in range(x.shape[1]):
-        values, errors = _channel(x, c), _channel(dy, c)
-        factor = 1 if w is None else w.item(c)
         places = [at for at in numpy.ndindex(*x.shape) if at[1] == c]
-        for j, at in enumerate(places):
-            moved = [v + (1j * _STEP if i == j else 0) for i, v in enumerate(values)]
-            slopes = [h.imag / _STEP for h in _normalised(moved, eps)]
-            dx[at] = factor * _sum([e * slope for e, slope in zip(errors, slopes, strict=True)])
-        dw[c] = _sum([e * h.real for e, h in zip(errors, _normalised(values, eps), strict=True)])
-        db[c] = _sum(errors)
+        _add_gradients(places, dy, x, w, eps, dx, dw, db)
+    return (dx, dw, db) if y is None else (dx, dw, db, dy)
+
+
+def group_norm_forward(x, groups, w, b, eps):
+    """y [N, C, *size], mean and variance [N, groups]."""
+    y, mean, variance = numpy.zeros(x.shape), numpy.zeros((x.shape[0], groups)), numpy.zeros((x.shape[0], groups))
+    for n, group, places in _groups(x, groups):
+        values = [x.item(at) for at in places]
+        mean[n, group], variance[n, group] = _statistics(values)
+        for at, h in zip(places, _normalised(values, eps), strict=True):
+            y[at] = h.real * (1 if w is None else w.item(at[1])) + (0 if b is None else b.item(at[1]))
+    return y, mean, variance
+
+
+def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+    """dx [N, C, *size], dw and db [C]; mean and variance are computed anew, from x."""
+    dx, dw, db = numpy.zeros(x.shape), numpy.zeros(x.shape[1]), numpy.zeros(x.shape[1])
+    for _, _, places in _groups(x, groups):
+        _add_gradients(places, dy, x, w, eps, dx, dw, db)
     return dx, dw, db
 
 
-def resize_forward(x, output_size, mode, align_corners, scales):
-    """y [N, C, *output_size]."""
-    terms = collections.defaultdict(list)
-    for n, c in numpy.ndindex(*x.shape[:2]):
-        for p, i, share in _meetings(x.shape[2:], output_size, mode, align_corners, scales, x.dtype):
-            terms[(n, c, *p)].append(share * float(x[(n, c, *i)]))
-    return _sums((*x.shape[:2], *output_size), terms)
+def _groups(x, groups):
+    """(image, group, places of its elements) of every statistic of group norm."""
+    members = x.shape[1] // groups
+    for n, group in numpy.ndindex(x.shape[0], groups):
+        yield n, group, [at for at in numpy.ndindex(*x.shape) if at[0] == n and at[1] // members == group]
 
 
-def resize_input_grad(dy, size, mode, align_corners, scales):
-    """dx [N, C, *size]."""
-    terms = collections.defaultdict(list)
-    for n, c in numpy.ndindex(*dy.shape[:2]):
-        for p, i, share in _meetings(size, dy.shape[2:], mode, align_corners, scales, dy.dtype):
-            terms[(n, c, *i)].append(share * float(dy[(n, c, *p)]))
-    return _sums((*dy.shape[:2], *size), terms)
+def _add_gradients(places, dy, x, w, eps, dx, dw, db):
+    """What the elements of one statistic get and give."""
+    values, errors = [x.item(at) for at in places], [dy.item(at) for at in places]
+    factors = [1 if w is None else w.item(at[1]) for at in places]
+    for j, at in enumerate(places):
+        moved = [v + (1j * _STEP if i == j else 0) for i, v in enumerate(values)]
+        slopes = [h.imag / _STEP for h in _normalised(moved, eps)]
+        dx[at] = _sum([f * e * slope for f, e, slope in zip(factors, errors, slopes, strict=True)])
+    normalised = _normalised(values, eps)
+    for c in sorted({at[1] for at in places}):
+        mine = [(e, h.real) for e, h, at in zip(errors, normalised, places, strict=True) if at[1] == c]
+        dw[c] += _sum([e * h for e, h in mine])
+        db[c] += _sum([e for e, _ in mine])
 
 
 def matmul(a, b):

@@ -51,8 +51,11 @@ def _run_all(dtype, channels_last, groups):
     cpu.adaptive_max_pool_forward(x, (3, 3))
     cpu.adaptive_avg_pool_input_grad(cpu.adaptive_avg_pool_forward(x, (3, 3)), (6, 6))
     mean, variance = cpu.batch_norm_statistics(x)
-    cpu.batch_norm_forward(x, mean, variance, b, b, 1e-5)
-    cpu.batch_norm_grad(x, x, mean, variance, b, 1e-5)
+    y = cpu.batch_norm_forward(x, mean, variance, b, b, 1e-5, x, True)
+    cpu.batch_norm_grad(x, x, mean, variance, b, 1e-5, y)
+    for grouped in (x, x[:, :, 0, 0]):
+        _, mean, variance = cpu.group_norm_forward(grouped, 2, b, b, 1e-5)
+        cpu.group_norm_grad(grouped, grouped, mean, variance, 2, b, 1e-5)
     cpu.resize_input_grad(cpu.resize_forward(x, (9, 7), "linear", False, None), (6, 6), "linear", False, None)
     matrix = np.ones((8, 8), dtype)
     cpu.matmul(matrix, matrix)

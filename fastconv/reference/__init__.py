@@ -8,7 +8,13 @@ and C-contiguous: unlike the other backends the reference does not keep a channe
 
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.reference.matmul import matmul
-from fastconv.reference.norm import batch_norm_forward, batch_norm_grad, batch_norm_statistics
+from fastconv.reference.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
+)
 from fastconv.reference.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -37,6 +43,8 @@ __all__ = [
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
+    "group_norm_forward",
+    "group_norm_grad",
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
