@@ -30,6 +30,10 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
     resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
     resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
+    cross_entropy_forward(x, target, weight, ignore_index, label_smoothing) -> loss, logsumexp
+        [N, *size] each, accumulator dtype of x [N, C, *size]; target int64 [N, *size], weight [C] or None. A class out
+        of range is refused, but on a GPU, where nobody waits for the answer, its loss and gradient are NaN.
+    cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing) -> dx   dtype of x
 """
 
 import contextlib
@@ -50,6 +54,7 @@ OPERATORS = (
     "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "group_norm_forward", "group_norm_grad",
     "matmul",
     "resize_forward", "resize_input_grad",
+    "cross_entropy_forward", "cross_entropy_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

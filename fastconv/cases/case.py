@@ -13,7 +13,7 @@ from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
 from fastconv.cases.storage import stored
 from fastconv.resize import axes, taps
-from fastconv.tolerance import batch_norm_scales, group_norm_scales
+from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
 EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather")
@@ -90,6 +90,8 @@ class Case(NamedTuple):
             return accumulator(dtype), accumulator(dtype)
         if self.operator == "group_norm_forward":
             return dtype, accumulator(dtype), accumulator(dtype)
+        if self.operator == "cross_entropy_forward":
+            return accumulator(dtype), accumulator(dtype)
         return (dtype,) * len(self.expected())
 
 
@@ -289,8 +291,19 @@ def _conv_forward_scales(case, wide):
     return (scale,)
 
 
+def _cross_entropy_scales(case, wide):
+    return cross_entropy_scales(*wide)[:2]
+
+
+def _cross_entropy_grad_scales(case, wide):
+    dloss, x, _, *rest = wide
+    return cross_entropy_scales(x, *rest, dloss)[2:]
+
+
 _SCALES = {
     "conv_forward": _conv_forward_scales,
+    "cross_entropy_forward": _cross_entropy_scales,
+    "cross_entropy_grad": _cross_entropy_grad_scales,
     "batch_norm_statistics": _statistics_scales,
     "batch_norm_forward": _normalise_scales,
     "batch_norm_grad": _normalise_grad_scales,
@@ -384,6 +397,8 @@ def _values_a_channel(x):
 
 
 _LENGTHS = {
+    "cross_entropy_forward": lambda x, *rest: x.shape[1],
+    "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],
     "conv_forward": _conv_forward_length,
     "conv_input_grad": _conv_input_grad_length,
     "conv_weight_grad": _conv_weight_grad_length,

@@ -213,6 +213,33 @@ def _add_gradients(places, dy, x, w, eps, dx, dw, db):
         db[c] += _sum([e for e, _ in mine])
 
 
+def cross_entropy_forward(x, target, weight, ignore_index, label_smoothing):
+    """loss and logsumexp [N, *size]."""
+    loss, sums = numpy.zeros(target.shape), numpy.zeros(target.shape)
+    for at in numpy.ndindex(*target.shape):
+        scores = [x.item(at[0], c, *at[1:]) for c in range(x.shape[1])]
+        sums[at] = _log_sum(scores).real
+        if target.item(at) != ignore_index:
+            loss[at] = _entropy(scores, target.item(at), weight, label_smoothing).real
+    return loss, sums
+
+
+def cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing):
+    """dx [N, C, *size]; logsumexp is computed anew, from x."""
+    dx = numpy.zeros(x.shape)
+    for at in numpy.ndindex(*x.shape):
+        n, c, *place = at
+        t = target.item(n, *place)
+        scores = [x.item(n, i, *place) for i in range(x.shape[1])]
+        if t == ignore_index:
+            dx[at] = 0 * abs(_log_sum(scores))
+            continue
+        moved = [v + (1j * _STEP if i == c else 0) for i, v in enumerate(scores)]
+        slope = _entropy(moved, t, weight, label_smoothing)
+        dx[at] = dloss.item(n, *place) * (slope.imag / _STEP if math.isfinite(abs(_log_sum(scores))) else math.nan)
+    return dx
+
+
 def matmul(a, b):
     """[..., M, L] @ [..., L, K]."""
     c = numpy.zeros((*a.shape[:-1], b.shape[-1]))
@@ -321,6 +348,28 @@ def _neighbours(size, output, mode, align_corners, factor, number):
             share = min(max(r - number(low), number(0)), number(1))
             yield p, low, float(number(1) - share)
             yield p, min(low + 1, size - 1), float(share)
+
+
+def _log_sum(scores):
+    """Logarithm of the sum of exponentials of real or complex scores."""
+    largest = max((v.real for v in scores), default=-math.inf)
+    if any(math.isnan(v.real) for v in scores) or largest == math.inf:
+        return complex(math.nan)
+    if largest == -math.inf:
+        return complex(-math.inf)
+    return largest + cmath.log(_sum([cmath.exp(v - largest) for v in scores]))
+
+
+def _entropy(scores, t, weight, smoothing):
+    """The loss of one position."""
+    whole = _log_sum(scores)
+    terms = [whole - v for v in scores]
+    factors = [1 if weight is None else weight.item(c) for c in range(len(scores))]
+    loss = factors[t] * terms[t]
+    if smoothing:
+        spread = sum(f * e for f, e in zip(factors, terms, strict=True))
+        loss = (1 - smoothing) * loss + smoothing / len(scores) * spread
+    return loss
 
 
 def _largest(x, shape, windows):

@@ -4,6 +4,7 @@ Importing it imports Numba but compiles nothing. fork, spawn and threads: see th
 """
 
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.norm import (
     batch_norm_forward,
@@ -40,6 +41,8 @@ __all__ = [
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
+    "cross_entropy_forward",
+    "cross_entropy_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",

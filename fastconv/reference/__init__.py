@@ -7,6 +7,7 @@ and C-contiguous: unlike the other backends the reference does not keep a channe
 """
 
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
 from fastconv.reference.norm import (
     batch_norm_forward,
@@ -43,6 +44,8 @@ __all__ = [
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
+    "cross_entropy_forward",
+    "cross_entropy_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",
