@@ -49,6 +49,7 @@ def parser():
 
     four = commands.add_parser("gates", help="compare kernels with the committed numbers of bench/gates, no GPU needed")
     four.add_argument("--sass", action="store_true", help="machine code of fastconv._cuda alone")
+    four.add_argument("--trace", action="store_true", help="memory traffic under the emulator alone")
     four.add_argument("--update", action="store_true", help="write the numbers anew")
     four.set_defaults(function=gates)
     return root

@@ -1,10 +1,13 @@
 """The gates that need no GPU: kernels against the committed numbers of bench/gates, and the gates' own logic."""
 
 import json
+import os
 
 import pytest
 
-from bench.gates import command, files, sass
+from bench.gates import command, files, sass, trace
+from bench.gates.row import Row
+from tests.emulation import require
 
 KERNEL = {"registers": 40, "threads": 256, "shared": 1024, "stack": 0, "spills": 0, "occupancy": 75, "mma": 8}
 
@@ -130,6 +133,76 @@ def test_without_a_disassembler_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(sass.ToolError, match=r"cuobjdump is not there: pip install 'fastconv\[test\]'"):
         sass.measure(tmp_path / "any.so")
+
+
+# ---- memory traffic under the emulator
+
+
+def test_memory_traffic_is_no_worse_than_committed():
+    require("trace")
+    assert trace.problems(files.load("trace"), trace.measure()) == []
+
+
+TRAFFIC = {
+    "launches": 1, "sectors": 110, "sectors_minimum": 100, "distinct_bytes": 2300, "wavefronts": 50,
+    "wavefronts_minimum": 50, "load_words": 10,
+}  # fmt: skip
+CALL = {"distinct_bytes": 2300, "least_bytes": 2000}
+
+
+def traffic_problems(row=None, committed=None, call=CALL, **changes):
+    rows = [Row("copy", None, None, **(row or {}))]
+    measured = {"copy": {"k": {**TRAFFIC, **changes}, "call": call}}
+    return trace.problems(measured if committed is None else committed, measured, rows)
+
+
+def test_traffic_at_the_limits_passes():
+    assert traffic_problems() == []
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "words"),
+    [
+        ({}, {"sectors": 111}, "k: sectors 111, 1.11 of the minimum 100; expected 1.10 at most"),
+        ({}, {"wavefronts": 51}, "k: wavefronts 51, 1.02 of the minimum 50; expected 1.01 at most"),
+        (
+            {},
+            {"call": {**CALL, "least_bytes": 1000}},
+            "bytes moved 2300, 2.30 of the minimum 1000; expected 1.15 at most",
+        ),
+        ({"multiply_adds": 79}, {}, "7.90 multiply-adds a word of shared memory, expected 8 or more"),
+    ],
+)
+def test_a_broken_rule_fails_even_where_it_is_committed(row, changes, words):
+    assert traffic_problems(row, **changes) == [f"copy: {words}"]
+
+
+def test_a_row_can_have_limits_of_its_own():
+    assert traffic_problems({"sectors": 2.0, "conflicts": 1.5}, sectors=200, wavefronts=75) == []
+    assert traffic_problems({"bytes": None}, call={**CALL, "least_bytes": 1}) == []
+
+
+def test_traffic_above_the_committed_fails_and_new_or_removed_rows_name_the_command():
+    known = {"copy": {"k": {**TRAFFIC, "sectors": 105}, "old": TRAFFIC}, "gone": {}}
+    assert traffic_problems(committed=known) == [
+        "copy, k: sectors rose from 105 to 110",
+        "copy, call: has no committed numbers; python -m bench gates --update writes them",
+        "copy, old: is committed and no longer there; python -m bench gates --update removes it",
+        "gone: is committed and no longer there; python -m bench gates --update removes it",
+    ]
+
+
+def test_what_a_transposition_moves_is_counted():
+    require("trace")
+    before = os.environ.get("FASTCONV_EMULATED")
+    layouts = {row.name: row for row in trace.all_rows() if row.name.startswith("layout")}
+    row = layouts["layout first to last float32"]
+    numbers = trace.measure([row])[row.name]
+    (kernel,) = set(numbers) - {"call"}
+    nbytes = 2 * 64 * 16 * 16 * 4
+    assert numbers["call"] == {"distinct_bytes": 2 * nbytes, "least_bytes": 2 * nbytes}
+    assert numbers[kernel]["sectors"] == 2 * nbytes / 32
+    assert os.environ.get("FASTCONV_EMULATED") == before
 
 
 # ---- the files and the command

@@ -260,7 +260,7 @@ def short_name(demangled):
     if not demangled.removeprefix("void ").startswith("fastconv::"):
         return None
     text = demangled.removeprefix("void ").replace("(anonymous namespace)::", "")
-    text = re.sub(r"_GLOBAL__N__\w+?::|fastconv::", "", text)
+    text = re.sub(r"_GLOBAL__N__\w+?::|fastconv::", "", text).replace("> >", ">>")
     depth = 0
     for position, letter in enumerate(text):
         depth += (letter == "<") - (letter == ">")

@@ -28,8 +28,9 @@ struct LayoutTransposeTile {
   static constexpr int kPitch = kWords + 1;  // odd: neighbouring rows begin in neighbouring banks
   // Lanes along the rows of x; with those across they spread the words of a warp over all banks.
   static constexpr int kLanes = sizeof(T) == 2 ? 4 : 8;
+  static constexpr int kStoreLanes = 8;  // along the rows of y: 128 bytes of each, and all banks of the tile
   static_assert(kRows % (kLanes * kVector<T>) == 0, "whole vectors of rows");
-  static_assert(kColumns % kVector<T> == 0, "whole vectors of columns");
+  static_assert(kColumns % (kStoreLanes * kVector<T>) == 0, "whole vectors of columns");
 };
 
 template <class T, class Tile = LayoutTransposeTile<T>>
@@ -84,7 +85,8 @@ __global__ void __launch_bounds__(Tile::kThreads)
   if (shape.vector_stores) {
     constexpr int kAlong = Tile::kColumns / kV;
     for (int i = thread; i < kAlong * Tile::kRows; i += Tile::kThreads) {
-      const int c = i % kAlong * kV, r = i / kAlong;
+      const int along = i % Tile::kStoreLanes + i / (Tile::kStoreLanes * Tile::kRows) * Tile::kStoreLanes;
+      const int c = along * kV, r = i / Tile::kStoreLanes % Tile::kRows;
       if (r >= rows || c >= columns) continue;
       Vector<T, kV> out;
 #pragma unroll
