@@ -5,9 +5,13 @@
 #include <pybind11/stl.h>
 
 #include "activation.h"
+#include "conv/conv.h"
 #include "conv/depthwise.h"
 #include "device/error.h"
+#include "device/primitives.h"
 #include "layout/layout.h"
+#include "matmul/matmul.h"
+#include "norm/norm.h"
 #include "pool/pool.h"
 #include "resize/resize.h"
 #include "window.h"
@@ -46,6 +50,12 @@ fc::PoolTile make_pool_tile(int32_t planes, std::array<int32_t, 3> axis, int32_t
   return {planes, {axis[0], axis[1], axis[2]}, lanes, {box[0], box[1], box[2]}};
 }
 
+void bind_primitives(py::module_& m) {
+  m.def("primitives", &fc::primitives);
+  m.def("run_primitive", &fc::run_primitive, NoGil(), py::arg("name"), py::arg("inputs"), py::arg("output"),
+        py::arg("stream"));
+}
+
 #ifdef FASTCONV_EMULATED
 void bind_machine(py::module_& m) {
   namespace emulator = fc::emulator;
@@ -56,7 +66,7 @@ void bind_machine(py::module_& m) {
         py::arg("initialised"));
   m.def("forget_buffer", &emulator::forget_buffer, py::arg("address"));
   m.def("build_kind", &emulator::build_kind);
-  py::class_<emulator::AccessSite>(m, "AccessSite")
+  py::class_<emulator::AccessSite>(m, "AccessSite", py::module_local())
       .def_readonly("where", &emulator::AccessSite::where)
       .def_readonly("memory", &emulator::AccessSite::memory)
       .def_readonly("access", &emulator::AccessSite::access)
@@ -68,7 +78,7 @@ void bind_machine(py::module_& m) {
       .def_readonly("wavefronts", &emulator::AccessSite::wavefronts)
       .def_readonly("wavefronts_minimum", &emulator::AccessSite::wavefronts_minimum)
       .def_readonly("words", &emulator::AccessSite::words);
-  py::class_<emulator::LaunchCounters>(m, "LaunchCounters")
+  py::class_<emulator::LaunchCounters>(m, "LaunchCounters", py::module_local())
       .def_readonly("kernel", &emulator::LaunchCounters::kernel)
       .def_readonly("grid", &emulator::LaunchCounters::grid)
       .def_readonly("block", &emulator::LaunchCounters::block)
@@ -105,6 +115,25 @@ void bind_conv_depthwise(py::module_& m) {
   m.def("depthwise_weight_grad", &fc::depthwise_weight_grad, NoGil());
 }
 
+void bind_conv(py::module_& m) {
+  m.def("conv_forward_implicit_gemm", &fc::conv_forward_implicit_gemm, NoGil());
+  m.def("conv_input_grad_implicit_gemm", &fc::conv_input_grad_implicit_gemm, NoGil());
+  m.def("conv_weight_grad_implicit_gemm", &fc::conv_weight_grad_implicit_gemm, NoGil());
+  m.def("conv_bias_grad", &fc::conv_bias_grad, NoGil());
+}
+
+void bind_norm(py::module_& m) {
+  py::class_<fc::NormShape>(m, "NormShape", py::module_local())
+      .def(py::init<int64_t, int64_t, int64_t, int64_t, bool>());
+  m.def("norm_statistics", &fc::norm_statistics, NoGil());
+  m.def("norm_forward", &fc::norm_forward, NoGil());
+  m.def("norm_weight_grad", &fc::norm_weight_grad, NoGil());
+  m.def("norm_group_sums", &fc::norm_group_sums, NoGil());
+  m.def("norm_input_grad", &fc::norm_input_grad, NoGil());
+  m.def("norm_forward_rows", &fc::norm_forward_rows, NoGil());
+  m.def("norm_input_grad_rows", &fc::norm_input_grad_rows, NoGil());
+}
+
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }
 
 void bind_pool(py::module_& m) {
@@ -135,6 +164,8 @@ void bind_resize(py::module_& m) {
   m.def("resize_input_grad", &fc::resize_input_grad, NoGil());
 }
 
+void bind_matmul(py::module_& m) { m.def("matmul_tiled", &fc::matmul_tiled, NoGil()); }
+
 }  // namespace
 
 // Types and exceptions are local to their module: a process may load several of the extensions.
@@ -156,8 +187,12 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
       .value("gelu", fc::Activation::kGelu)
       .value("silu", fc::Activation::kSilu);
   bind_machine(m);
+  bind_primitives(m);
+  bind_conv(m);
   bind_layout(m);
   bind_conv_depthwise(m);
   bind_pool(m);
   bind_resize(m);
+  bind_matmul(m);
+  bind_norm(m);
 }

@@ -4,9 +4,11 @@ A backend is a package of plain functions with the names and signatures below. A
 checked by Window, may be of any memory order, byte order or read-only, and are never changed.
 Results are new arrays of the dtype of the first argument unless said otherwise.
 
-    conv_forward(x, w, b, window) -> y          [N,K,*output]; b [K] or None
+    conv_forward(x, w, b, window, activation=None) -> y   [N,K,*output]; b [K] or None; activation None, "relu",
+                                                "gelu" or "silu", applied before y is rounded
     conv_input_grad(dy, w, b, window) -> dx     [N,C,*size]; b [C] or None is added: transposed convolution
     conv_weight_grad(x, dy, window) -> dw       [K,C/groups,*kernel]
+    conv_bias_grad(dy) -> db                    [K], the sum over everything but the channels
     max_pool_forward(x, window) -> y, indices   int64, position in the flattened *size
     max_pool_input_grad(dy, indices, window) -> dx   indices of max_pool_forward, each a position of its window
     avg_pool_forward(x, window, count_include_pad, divisor_override) -> y
@@ -18,11 +20,20 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     pool_gather(x, indices) -> y                y[n,c,o] = x[n,c,indices[n,c,o]]
     pool_scatter(dy, indices, size) -> dx       the transpose of pool_gather: equal indices add up
     batch_norm_statistics(x) -> mean, variance  [C] each, biased, accumulator dtype of x
-    batch_norm_forward(x, mean, variance, w, b, eps) -> y   w, b [C] or None
-    batch_norm_grad(dy, x, mean, variance, w, eps) -> dx, dw, db   through the statistics of x
+    batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False) -> y
+                                                w, b [C] or None; residual of x's shape is added, then ReLU
+    batch_norm_grad(dy, x, mean, variance, w, eps, y=None) -> dx, dw, db   through the statistics of x; with the
+                                                y of a ReLU also dresidual: dy, but 0 where y <= 0, not where it is NaN
+    group_norm_forward(x, groups, w, b, eps) -> y, mean, variance   [N,groups] each, biased, accumulator dtype of x:
+                                                instance norm with groups = C, layer norm of [rows,length] with 1
+    group_norm_grad(dy, x, mean, variance, groups, w, eps) -> dx, dw, db   through the statistics of x
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
     resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
     resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
+    cross_entropy_forward(x, target, weight, ignore_index, label_smoothing) -> loss, logsumexp
+        [N, *size] each, accumulator dtype of x [N, C, *size]; target int64 [N, *size], weight [C] or None. A class out
+        of range is refused, but on a GPU, where nobody waits for the answer, its loss and gradient are NaN.
+    cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing) -> dx   dtype of x
 """
 
 import contextlib
@@ -35,14 +46,15 @@ from fastconv.errors import DeviceError, ShapeError
 NAMES = ("reference", "cpu", "cuda", "emulated")
 
 OPERATORS = (
-    "conv_forward", "conv_input_grad", "conv_weight_grad",
+    "conv_forward", "conv_input_grad", "conv_weight_grad", "conv_bias_grad",
     "max_pool_forward", "max_pool_input_grad", "avg_pool_forward", "avg_pool_input_grad",
     "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad",
     "adaptive_max_pool_forward", "adaptive_max_pool_input_grad",
     "pool_gather", "pool_scatter",
-    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad",
+    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "group_norm_forward", "group_norm_grad",
     "matmul",
     "resize_forward", "resize_input_grad",
+    "cross_entropy_forward", "cross_entropy_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

@@ -11,6 +11,8 @@ c is chosen by who calls; rounding errors of random sign grow as sqrt(L), so tha
 Source: Higham & Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019.
 """
 
+import math
+
 import numpy
 
 from fastconv.arrays import accumulator, is_cupy
@@ -72,6 +74,79 @@ def batch_norm_scales(dy, x, mean, variance, w, b, eps):
         dx *= spread(w)
     y = h if w is None else h * spread(w)
     return y if b is None else y + spread(b), dx, dw, db
+
+
+def group_norm_scales(dy, x, mean, variance, groups, w, b, eps):
+    """Scales of group_norm_forward and group_norm_grad, made as those of batch norm.
+
+    The length that goes with those of y and dx is the number of values of a group, with those of dw and db that of a
+    channel.
+
+    Args:
+        dy, x: [N, C, *size].
+        mean, variance: [N, groups], of x.
+        groups: How many groups the channels are split into.
+        w, b: [C] or None.
+        eps: Added to the variance.
+
+    Returns:
+        Scales of y, dx, dw and db, in float64.
+    """
+    wide = [numpy.abs(_on_host(a).astype(numpy.float64)) if a is not None else None for a in (dy, x, mean, w, b)]
+    dy, x, mean, w, b = wide
+    shape = (x.shape[0], groups, max(x[:1].size // groups, 1) if x.size else 0)
+    per_channel = (-1, *(1,) * (x.ndim - 2))
+    deviation = numpy.sqrt(_on_host(variance).astype(numpy.float64) + eps)[..., None]
+    centre = mean[..., None] + _means(x.reshape(shape))
+    h = (x.reshape(shape) + centre) / deviation
+    weighted = dy if w is None else dy * w.reshape(per_channel)
+    weighted = weighted.reshape(shape)
+    dx = (weighted + _means(weighted) + h * _means(weighted * h)) / deviation
+    axes = (0, *range(2, x.ndim))
+    h = h.reshape(x.shape)
+    y = h if w is None else h * w.reshape(per_channel)
+    y = y if b is None else y + b.reshape(per_channel)
+    return y, dx.reshape(x.shape), (dy * h).sum(axis=axes), dy.sum(axis=axes)
+
+
+def _means(values):
+    """Over the last axis, kept; 0 for no values."""
+    return values.sum(axis=-1, keepdims=True) / max(values.shape[-1], 1)
+
+
+def cross_entropy_scales(x, target, weight, ignore_index, label_smoothing, dloss=None):
+    """Scales of cross_entropy_forward and cross_entropy_grad, whose length is the number of classes.
+
+    An exponential of x - m is off by as many units in the last place as its exponent has: that and every difference
+    are made sums of absolute values. Infinities count as 0; results that they reach are no numbers, or exact.
+
+    Args:
+        x: Scores [N, C, *size].
+        target, weight, ignore_index, label_smoothing: Of the operators.
+        dloss: [N, *size], or None for ones.
+
+    Returns:
+        Scales of the loss, of logsumexp and of dx, in float64.
+    """
+    x, target = _on_host(x).astype(numpy.float64), _on_host(target)
+    classes, lead = x.shape[1], (-1, *(1,) * (x.ndim - 2))
+    size = numpy.where(numpy.isfinite(x), numpy.abs(x), 0)
+    w = numpy.ones(classes) if weight is None else numpy.abs(_on_host(weight).astype(numpy.float64))
+    largest = size.max(axis=1, initial=0)
+    with numpy.errstate(all="ignore"):
+        p = numpy.exp(x - x.max(axis=1, initial=-numpy.inf, keepdims=True))
+        p = numpy.nan_to_num(p / p.sum(axis=1, keepdims=True))
+    sums = 1 + math.log(max(classes, 1)) + 2 * largest
+    counted = target != ignore_index
+    hit = numpy.where(counted, w[numpy.where(counted, target, 0)], 0) * (1 - label_smoothing) if classes else 0 * sums
+    even = counted * (label_smoothing / max(classes, 1))
+    spread = (w.reshape(lead) * (sums[:, None] + size)).sum(axis=1)
+    loss = hit * (sums + largest) + even * spread
+    g = numpy.ones(target.shape) if dloss is None else numpy.abs(_on_host(dloss).astype(numpy.float64))
+    is_class = numpy.arange(classes).reshape(lead) == target[:, None]
+    k = hit[:, None] * is_class + even[:, None] * w.reshape(lead)
+    dx = g[:, None] * (p * (sums[:, None] + size) * k.sum(axis=1, keepdims=True) + k)
+    return loss, sums, dx
 
 
 def assert_within(actual, expected, bound):

@@ -182,8 +182,8 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
   int rest = thread / plan.lanes;
   const int row = rest % plan.tile_rows;  // before the units: rows of four lanes fill different banks
   rest /= plan.tile_rows;
-  const int unit = rest % plan.units, step = rest / plan.units;
-  const bool computes = step < plan.steps && row < at.rows && unit * kP < at.columns &&
+  const int step = rest % plan.steps, unit = rest / plan.steps;
+  const bool computes = unit < plan.units && row < at.rows && unit * kP < at.columns &&
                         at.channel + depthwise_channel<A>(plan, lane, 0) < g.channels;
   const int column = at.left + unit * kP * g.stride[2];
   A bias[kR] = {};

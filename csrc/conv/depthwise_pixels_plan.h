@@ -90,11 +90,10 @@ inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_byte
   for (int axis = 0; axis < 3; ++axis) {
     if (depthwise_span(g, axis) >= 1 << 12 || g.stride[axis] > 8) return false;
   }
-  plan.lanes = flat && g.channels > Tile::kFewLanes * run ? Tile::kLanes : Tile::kFewLanes;
-  plan.chunks = divide_up(g.channels, plan.lanes * run);
   plan.vectors = aligned && g.channels % (16 / element_bytes) == 0;
 
-  const auto accept = [&](int64_t budget, bool last_resort) {
+  const auto accept = [&](int32_t lanes, int64_t budget, bool last_resort) {
+    plan.lanes = lanes;
     for (int32_t column_parts = 1; column_parts <= g.output[2]; column_parts *= 2) {
       plan.tile_columns = divide_up(g.output[2], column_parts);
       if (column_parts > 1) plan.tile_columns = round_up(plan.tile_columns, 2);
@@ -112,8 +111,14 @@ inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_byte
     }
     return false;
   };
-  if (!accept(Tile::kBudget, false) && !accept(Tile::kLargest, false) && !accept(Tile::kLargest, true))
+  // At stride 1 rows of four lanes share an access of shared memory without conflict, otherwise they do not.
+  const bool narrow = g.channels <= Tile::kFewLanes * run || (!flat && g.stride[1] == 1);
+  const int32_t lanes = narrow ? Tile::kFewLanes : Tile::kLanes;
+  if (!accept(lanes, Tile::kBudget, false) && !accept(lanes, Tile::kLargest, false) &&
+      !accept(Tile::kFewLanes, Tile::kLargest, true)) {
     return false;
+  }
+  plan.chunks = divide_up(g.channels, plan.lanes * run);
   plan.row_tiles = divide_up(g.output[1], plan.tile_rows);
   plan.column_tiles = divide_up(g.output[2], plan.tile_columns);
   const int64_t tiles = int64_t{plan.row_tiles} * plan.column_tiles * plan.chunks;

@@ -51,13 +51,17 @@ struct DepthwisePlanesTile {
   static constexpr int kMaxThreads = 256;
   static constexpr int kRows = 4;             // rows of the result that a thread computes from the same loads
   static constexpr int kMostColumns = 64;     // of a tile; wider planes are divided evenly
+  static constexpr int kLeastColumns = 32;    // of a tile of wider planes
   static constexpr int kSmallThreads = 128;   // that several small planes may fill together
   static constexpr int kMostPlanes = 64;      // of a block
-  static constexpr int kFewBlocks = 264;      // below, planes are not put together: the GPU would idle
-  static constexpr int kBudget = 36 * 1024;   // shared memory at which six blocks fit a multiprocessor
-  static constexpr int kLargest = 96 * 1024;  // what any GPU since 8.0 gives one block
-  static constexpr int kMaskBits = 64;        // of the map of taps
-  static constexpr int kWorthwhileRows = 16;  // of a tile, for a larger budget is taken rather than fewer
+  static constexpr int kFewBlocks = 264;      // below, planes share a block only to fill a warp
+  static constexpr int kEnoughBlocks = 1056;  // above, a block computes several images with the same taps
+  static constexpr int kMostImages = 8;
+  static constexpr int kBudget = 36 * 1024;      // shared memory at which six blocks fit a multiprocessor
+  static constexpr int kLargest = 96 * 1024;     // what any GPU since 8.0 gives one block
+  static constexpr int kWholeVolume = 8 * 1024;  // of a volume that is held whole
+  static constexpr int kMaskBits = 64;           // of the map of taps
+  static constexpr int kWorthwhileRows = 16;     // of a tile, for a larger budget is taken rather than fewer
   static_assert(kMaxThreads % 32 == 0 && kSmallThreads % 32 == 0, "whole warps only");
 };
 
@@ -69,7 +73,8 @@ struct DepthwisePlanes {
   DepthwiseGather gather;
   int32_t tile_rows, tile_columns;  // of the result
   int32_t row_tiles, column_tiles;  // of a plane
-  int32_t planes;                   // of a block
+  int32_t planes, plane_groups;     // of a block, all of one image; groups of them in an image
+  int32_t images, image_groups;     // of a block, one after the other
   int32_t units, lanes;             // runs in a row of a tile, and threads set aside for them
   int32_t groups;                   // of kRows rows in a tile
   int32_t lead, shift;              // columns before column 0 of the tile; position of the first tap in them
@@ -118,7 +123,12 @@ inline bool lay_out(DepthwisePlanes& plan, int run, int element_bytes, int64_t b
   const int64_t row_quads = phase_quads * plan.phases | 1;
   const int64_t slot_quads = row_quads * plan.rows;
   const int rest = plan.lanes <= 4 ? plan.lanes : plan.lanes * plan.groups % 8;
-  const int64_t plane_quads = from_on(slot_quads * plan.slots, rest);
+  // A shallow volume of one tile fits whole, and is loaded at once.
+  const int64_t spans = depthwise_span(g, 0), depth = std::max<int64_t>(g.size[0], spans);
+  const bool whole =
+      plan.row_tiles == 1 && plan.column_tiles == 1 && 16 * slot_quads * depth <= Tile::kWholeVolume;
+  const int64_t slots = whole ? depth : spans;
+  const int64_t plane_quads = from_on(slot_quads * slots, rest);
   // Odd: planes that one access reads have their taps in different banks.
   const int64_t weight_quads = int64_t{g.kernel[0]} * g.kernel[1] * plan.phases * plan.windows | 1;
   const int64_t staged = int64_t{plan.tile_rows} * plan.tile_columns * element_bytes;
@@ -129,10 +139,13 @@ inline bool lay_out(DepthwisePlanes& plan, int run, int element_bytes, int64_t b
   if (threads > Tile::kMaxThreads || bytes(1) > budget) return false;
   plan.planes = 1;
   if (plan.row_tiles == 1 && plan.column_tiles == 1) {
-    const int64_t most = std::min({Tile::kSmallThreads / threads, budget / bytes(1),
-                                   g.planes() / Tile::kFewBlocks, int64_t{Tile::kMostPlanes}});
-    plan.planes = static_cast<int32_t>(std::max(most, int64_t{1}));
+    const int64_t most = std::min(
+        {Tile::kSmallThreads / threads, budget / bytes(1), int64_t{Tile::kMostPlanes}, int64_t{g.channels}});
+    const int64_t wanted = std::max(g.planes() / Tile::kFewBlocks, divide_up(int64_t{32}, threads));
+    plan.planes = static_cast<int32_t>(std::max(std::min(most, wanted), int64_t{1}));
   }
+  plan.plane_groups = divide_up(g.channels, plan.planes);
+  plan.slots = static_cast<int32_t>(slots);
   plan.phase_quads = static_cast<int32_t>(phase_quads);
   plan.row_quads = static_cast<int32_t>(row_quads);
   plan.slot_quads = static_cast<int32_t>(slot_quads);
@@ -140,7 +153,12 @@ inline bool lay_out(DepthwisePlanes& plan, int run, int element_bytes, int64_t b
   plan.weight_quads = static_cast<int32_t>(weight_quads);
   plan.threads = static_cast<int32_t>(depthwise::round_up(threads * plan.planes, int64_t{32}));
   plan.shared_bytes = bytes(plan.planes);
-  plan.blocks = divide_up(g.planes(), int64_t{plan.planes}) * plan.row_tiles * plan.column_tiles;
+  const int64_t tiles = int64_t{plan.row_tiles} * plan.column_tiles * plan.plane_groups;
+  const int64_t images =
+      std::min({tiles * g.batch / Tile::kEnoughBlocks, g.batch, int64_t{Tile::kMostImages}});
+  plan.images = static_cast<int32_t>(std::max(images, int64_t{1}));
+  plan.image_groups = static_cast<int32_t>(divide_up(g.batch, int64_t{plan.images}));
+  plan.blocks = tiles * plan.image_groups;
   return true;
 }
 
@@ -162,14 +180,12 @@ inline bool plan_planes(const DepthwiseGather& gather, int run, int element_byte
   plan.shift = plan.lead - gather.padding[2];
   const int64_t phases = std::min<int64_t>(stride, span);
   const int64_t windows = (span - 1 + plan.shift) / stride / run + 1;
-  const int64_t slots = depthwise_span(gather, 0);
   const bool sane = span < (1 << 16) && std::abs(int64_t{gather.padding[2]}) < (1 << 20) &&
-                    depthwise_span(gather, 1) < (1 << 16) && slots < (1 << 16) && gather.stride[1] <= 8 &&
-                    stride <= 8;
+                    depthwise_span(gather, 1) < (1 << 16) && depthwise_span(gather, 0) < (1 << 16) &&
+                    gather.stride[1] <= 8 && stride <= 8;
   if (!sane || phases * windows * run > Tile::kMaskBits) return false;
   plan.phases = static_cast<int32_t>(phases);
   plan.windows = static_cast<int32_t>(windows);
-  plan.slots = static_cast<int32_t>(slots);
   for (int32_t s = 0; s < gather.kernel[2]; ++s) {
     const int32_t at = s * gather.dilation[2] + plan.shift;
     plan.taps |= uint64_t{1} << (at % stride * windows * run + at / stride);
@@ -177,20 +193,23 @@ inline bool plan_planes(const DepthwiseGather& gather, int run, int element_byte
   plan.vector_loads = aligned && stride == 1 && gather.size[2] % vector == 0;
   plan.vector_stores = aligned && gather.output[2] % run == 0 && gather.output[2] >= Tile::kMostColumns / 2;
 
-  const int32_t rows = round_up(gather.output[1], Tile::kRows), columns = gather.output[2];
+  const int64_t rows = round_up(int64_t{gather.output[1]}, int64_t{Tile::kRows});
+  const int64_t columns = gather.output[2];
   for (const int64_t budget : {int64_t{Tile::kBudget}, int64_t{Tile::kLargest}}) {
-    const int32_t least_rows = budget == Tile::kBudget ? std::min(rows, Tile::kWorthwhileRows) : Tile::kRows;
-    for (int32_t parts = divide_up(columns, Tile::kMostColumns); parts <= columns; parts *= 2) {
-      plan.column_tiles = parts;
-      plan.tile_columns = parts == 1 ? columns : round_up(divide_up(columns, parts), 8);
-      if (parts > 1) plan.column_tiles = divide_up(columns, plan.tile_columns);
-      for (int32_t tiles = 1; tiles <= rows / least_rows; ++tiles) {
-        plan.tile_rows = round_up(divide_up(gather.output[1], tiles), Tile::kRows);
+    const int64_t least =
+        budget == Tile::kBudget ? std::min(rows, int64_t{Tile::kWorthwhileRows}) : Tile::kRows;
+    for (int64_t wide = Tile::kMostColumns; wide >= Tile::kLeastColumns; wide /= 2) {
+      const int64_t parts = divide_up(columns, wide);
+      plan.tile_columns =
+          static_cast<int32_t>(parts == 1 ? columns : round_up(divide_up(columns, parts), int64_t{8}));
+      plan.column_tiles = static_cast<int32_t>(divide_up(columns, int64_t{plan.tile_columns}));
+      for (int64_t high = std::min(rows, int64_t{Tile::kMaxThreads} * Tile::kRows); high >= least;
+           high = high * 7 / 8) {
+        const int64_t even = divide_up(int64_t{gather.output[1]}, divide_up(int64_t{gather.output[1]}, high));
+        plan.tile_rows = static_cast<int32_t>(round_up(even, int64_t{Tile::kRows}));
         plan.row_tiles = divide_up(gather.output[1], plan.tile_rows);
         if (lay_out(plan, run, element_bytes, budget)) return true;
-        if (plan.tile_rows <= Tile::kRows) break;
       }
-      if (plan.tile_columns <= 32) break;
     }
   }
   return false;

@@ -7,103 +7,35 @@
 // slices of the source, widened, with zeros around. A thread sums kRows x run neighbouring outputs: each quad
 // that it loads serves all the taps and rows that meet it. Zeros around are multiplied by the taps, which is
 // right for finite ones; where a plane has a tap that is not, its block takes the path that asks for every
-// meeting. Source: arXiv:2106.00992 for tiling by planes; the rest is ours.
+// meeting. Source: Dumoulin & Visin, arXiv:1603.07285.
 #pragma once
 #include "activation.h"
-#include "conv/depthwise_plan.h"
-#include "conv/depthwise_quad.cuh"
-#include "conv/small_divisor.cuh"
+#include "conv/depthwise_slices.cuh"
 #include "device/warp.h"
 
 namespace fastconv {
 
-/// Where a block and its tile lie.
-struct DepthwiseTilePlace {
-  int64_t first_plane;
-  int planes;         // of the result, from first_plane on
-  int row, column;    // first output of the tile
-  int rows, columns;  // outputs of it
-  int top, left;      // input position of row 0 and of column 0 in shared memory
+/// What a thread computes: kRows rows of run columns.
+struct DepthwisePlanesThread {
+  int plane, row, unit;  // of the block's planes, of the tile's rows, and the run in it
+  bool computes;
 
-  __device__ __forceinline__ explicit DepthwiseTilePlace(const DepthwisePlanes& plan, int64_t block) {
-    const DepthwiseGather& g = plan.gather;
-    column = static_cast<int>(block % plan.column_tiles) * plan.tile_columns;
-    block /= plan.column_tiles;
-    row = static_cast<int>(block % plan.row_tiles) * plan.tile_rows;
-    first_plane = block / plan.row_tiles * plan.planes;
-    planes = static_cast<int>(min(int64_t{plan.planes}, g.planes() - first_plane));
-    rows = min(plan.tile_rows, g.output[1] - row);
-    columns = min(plan.tile_columns, g.output[2] - column);
-    top = row * g.stride[1] - g.padding[1];
-    left = column * g.stride[2] - plan.lead;
+  __device__ __forceinline__ DepthwisePlanesThread(const DepthwisePlanes& plan,
+                                                   const DepthwisePlanesPlace& at, int run) {
+    const int thread = threadIdx.x;
+    unit = thread % plan.lanes;
+    row = thread / plan.lanes % plan.groups * DepthwisePlanesTile::kRows;
+    plane = thread / plan.lanes / plan.groups;
+    computes = unit < plan.units && plane < at.planes && unit * run < at.columns && row < at.rows;
   }
 };
-
-/// Plane of the source that is the m-th of a plane of the result.
-__device__ __forceinline__ int64_t depthwise_source(const DepthwiseGather& g, int64_t plane, int m) {
-  if (g.channels == g.sources) return plane;
-  const int64_t n = plane / g.channels;
-  return n * g.sources + (plane - n * g.channels) / g.divisor * g.pairs + m;
-}
-
-/// Copy what the tile meets of slice `depth` to its slot of every plane; the zeros around stay.
-template <class T>
-__device__ __forceinline__ void load_depthwise_slice(const T* __restrict__ x, Quad<accumulator_t<T>>* tile,
-                                                     const DepthwisePlanes& plan,
-                                                     const DepthwiseTilePlace& at, int m, int depth) {
-  using A = accumulator_t<T>;
-  constexpr int kR = kRun<A>, kV = kVector<T>;
-  const DepthwiseGather& g = plan.gather;
-  const int top = max(at.top, 0), left = max(at.left, 0);
-  const int rows =
-      min(at.top + (at.rows - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1, g.size[1]) - top;
-  const int right =
-      min(at.left + plan.shift + (at.columns - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1,
-          g.size[2]);
-  if (rows <= 0 || right <= left) return;
-  const int64_t slice = int64_t{g.size[1]} * g.size[2];
-  const T* from = x + depth * slice;
-  Quad<A>* to = tile + depth % plan.slots * plan.slot_quads + (top - at.top) * plan.row_quads;
-  const SmallDivisor by_rows(rows);
-  if (plan.vector_loads) {
-    const int first = left / kV, count = (right - 1) / kV + 1 - first;
-    const SmallDivisor by_count(count);
-    for (int i = threadIdx.x; i < at.planes * rows * count; i += plan.threads) {
-      uint32_t v = i;
-      uint32_t r = by_count.divide(v);
-      const int plane = by_rows.divide(r);
-      const int column = (first + v) * kV;
-      const int64_t source = depthwise_source(g, at.first_plane + plane, m) * g.size[0];
-      const Vector<T, kV> part =
-          load_vector<kV>(from + source * slice + int64_t{top + static_cast<int>(r)} * g.size[2] + column);
-      Quad<A>* row = to + plane * plan.plane_quads + r * plan.row_quads;
-      store_quads(row, (column - at.left) / kR, 0, plan.phase_quads, part);
-    }
-    return;
-  }
-  const int count = right - left;
-  const SmallDivisor by_count(count), by_stride(g.stride[2]);
-  for (int i = threadIdx.x; i < at.planes * rows * count; i += plan.threads) {
-    uint32_t c = i;
-    uint32_t r = by_count.divide(c);
-    const int plane = by_rows.divide(r);
-    const int64_t source = depthwise_source(g, at.first_plane + plane, m) * g.size[0];
-    const A value = widen(from[source * slice + int64_t{top + static_cast<int>(r)} * g.size[2] + left + c]);
-    uint32_t phase = left - at.left + c;
-    const uint32_t place = by_stride.divide(phase);
-    Quad<A>* row = to + plane * plan.plane_quads + r * plan.row_quads + phase * plan.phase_quads;
-    if (static_cast<int>(phase) < plan.phases && static_cast<int>(place) < plan.phase_quads * kR) {
-      row[place / kR][place % kR] = value;
-    }
-  }
-}
 
 /// Spread the taps of every plane over the places where they meet; whether all that this thread saw are
 /// finite.
 template <class T>
 __device__ __forceinline__ bool load_depthwise_taps(const T* __restrict__ w, Quad<accumulator_t<T>>* taps,
-                                                    const DepthwisePlanes& plan, const DepthwiseTilePlace& at,
-                                                    int m) {
+                                                    const DepthwisePlanes& plan,
+                                                    const DepthwisePlanesPlace& at, int m) {
   using A = accumulator_t<T>;
   constexpr int kR = kRun<A>;
   const DepthwiseGather& g = plan.gather;
@@ -189,6 +121,47 @@ __device__ __forceinline__ void add_depthwise_slice(A (&acc)[DepthwisePlanesTile
   }
 }
 
+/// Write the outputs of a tile at position p of the first axis. All threads call.
+template <class T>
+__device__ __forceinline__ void store_depthwise_rows(
+    const accumulator_t<T> (&acc)[DepthwisePlanesTile::kRows][kRun<accumulator_t<T>>], accumulator_t<T> bias,
+    Activation activation, T* __restrict__ y, T* staged, const DepthwisePlanes& plan,
+    const DepthwisePlanesPlace& at, const DepthwisePlanesThread& thread, int p) {
+  constexpr int kR = kRun<accumulator_t<T>>;
+  const DepthwiseGather& g = plan.gather;
+  if (thread.computes) {
+#pragma unroll
+    for (int o = 0; o < DepthwisePlanesTile::kRows; ++o) {
+      const int row = thread.row + o;
+      if (row >= at.rows) continue;
+      Vector<T, kR> out;
+#pragma unroll
+      for (int j = 0; j < kR; ++j) out[j] = narrow<T>(activate(acc[o][j] + bias, activation));
+      if (plan.vector_stores) {
+        const int64_t plane = (at.first_plane + thread.plane) * g.output[0] + p;
+        store_vector(y + (plane * g.output[1] + at.row + row) * g.output[2] + at.column + thread.unit * kR,
+                     out);
+        continue;
+      }
+      T* to = staged + (thread.plane * at.rows + row) * at.columns + thread.unit * kR;
+#pragma unroll
+      for (int j = 0; j < kR; ++j) {
+        if (thread.unit * kR + j < at.columns) to[j] = out[j];
+      }
+    }
+  }
+  if (plan.vector_stores) return;
+  // Rows that are short or not aligned are written through shared memory, along the memory of y.
+  __syncthreads();
+  const SmallDivisor by_columns(at.columns), by_rows(at.rows);
+  for (int i = threadIdx.x; i < at.planes * at.rows * at.columns; i += plan.threads) {
+    uint32_t q = i;
+    uint32_t row = by_columns.divide(q);
+    const int64_t plane = (at.first_plane + by_rows.divide(row)) * g.output[0] + p;
+    y[(plane * g.output[1] + at.row + row) * g.output[2] + at.column + q] = staged[i];
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(DepthwisePlanesTile::kMaxThreads)
     depthwise_gather_planes_kernel(const T* __restrict__ x,  // [N, sources, *size]
@@ -197,94 +170,59 @@ __global__ void __launch_bounds__(DepthwisePlanesTile::kMaxThreads)
                                    T* __restrict__ y,        // [N, channels, *output], all written
                                    const DepthwisePlanes plan, const Activation activation) {
   using A = accumulator_t<T>;
-  constexpr int kR = kRun<A>, kRows = DepthwisePlanesTile::kRows;
+  constexpr int kR = kRun<A>;
   FASTCONV_DYNAMIC_SHARED(Quad<A>, tile);
   FASTCONV_SHARED(int, wild, [DepthwisePlanesTile::kMaxThreads / kWarp]);
   Quad<A>* taps = tile + plan.planes * plan.plane_quads;
   T* staged = reinterpret_cast<T*>(taps + plan.planes * plan.weight_quads);
   const DepthwiseGather& g = plan.gather;
-  const DepthwiseTilePlace at(plan, blockIdx.x);
-  const int thread = threadIdx.x;
+  DepthwisePlanesPlace at = DepthwisePlanesPlace::of_block(plan, blockIdx.x);
 
-  for (int i = thread; i < plan.planes * (plan.plane_quads + plan.weight_quads); i += plan.threads) {
+  for (int i = threadIdx.x; i < plan.planes * (plan.plane_quads + plan.weight_quads); i += plan.threads) {
     store_vector(&tile[i][0], Quad<A>{});
   }
 
-  const int unit = thread % plan.lanes, group = thread / plan.lanes % plan.groups;
-  const int plane = thread / plan.lanes / plan.groups;
-  const bool computes =
-      unit < plan.units && plane < at.planes && unit * kR < at.columns && group * kRows < at.rows;
-  const int first_row = group * kRows;
-  const Quad<A>* mine = tile + plane * plan.plane_quads + first_row * g.stride[1] * plan.row_quads + unit;
-  const int h = at.top + first_row * g.stride[1], column = at.left + unit * kR * g.stride[2];
-  const int64_t result = at.first_plane + plane;
-  const A bias = b && computes ? widen(b[result % g.channels]) : A(0);
-
-  int loaded = -1;  // slices up to this one have been in the ring
+  const DepthwisePlanesThread thread(plan, at, kR);
+  const Quad<A>* mine =
+      tile + thread.plane * plan.plane_quads + thread.row * g.stride[1] * plan.row_quads + thread.unit;
+  const int h = at.top + thread.row * g.stride[1], column = at.left + thread.unit * kR * g.stride[2];
+  const A bias = b && thread.computes ? widen(b[(at.first_plane + thread.plane) % g.channels]) : A(0);
   bool finite = true;
-  for (int p = 0; p < g.output[0]; ++p) {
-    A acc[kRows][kR] = {};
-    const int first = p * g.stride[0] - g.padding[0];
-    const int end = min(first + (g.kernel[0] - 1) * g.dilation[0] + 1, g.size[0]);
-    for (int m = 0; m < g.pairs; ++m) {
-      __syncthreads();  // the ring is zeroed, or read to the end
-      if (p == 0 || g.pairs > 1) {
-        const bool calm = load_depthwise_taps(w, taps, plan, at, m);
-        const int any = __any_sync(kFullMask, !calm);
-        if (thread % kWarp == 0) wild[thread / kWarp] = any;
-      }
-      for (int d = max(first, g.pairs > 1 ? 0 : loaded + 1); d < end; ++d) {
-        load_depthwise_slice(x, tile, plan, at, m, d);
-      }
-      __syncthreads();
-      if (p == 0 || g.pairs > 1) {
-        finite = true;
-        for (int warp = 0; warp < plan.threads / kWarp; ++warp) finite = finite && !wild[warp];
-      }
-      if (!computes) continue;
-      for (int t = 0; t < g.kernel[0]; ++t) {
-        const int d = first + t * g.dilation[0];
-        if (d < 0 || d >= g.size[0]) continue;
-        const Quad<A>* slice = mine + d % plan.slots * plan.slot_quads;
-        const Quad<A>* rows = taps + plane * plan.weight_quads + t * g.kernel[1] * plan.phases * plan.windows;
-        if (finite) {
-          add_depthwise_slice<false>(acc, slice, rows, plan, h, column);
-        } else {
-          add_depthwise_slice<true>(acc, slice, rows, plan, h, column);
+  for (int image = 0; image < at.images; ++image, at.first_plane += g.channels) {
+    int loaded = -1;  // slices up to this one have been in the ring
+    for (int p = 0; p < g.output[0]; ++p) {
+      A acc[DepthwisePlanesTile::kRows][kR] = {};
+      const int first = p * g.stride[0] - g.padding[0];
+      const int end = min(first + plan.slots, g.size[0]);
+      for (int m = 0; m < g.pairs; ++m) {
+        const bool new_taps = (image == 0 && p == 0) || g.pairs > 1;
+        __syncthreads();  // the ring is zeroed, or read to the end
+        if (new_taps) {
+          const int any = __any_sync(kFullMask, !load_depthwise_taps(w, taps, plan, at, m));
+          if (threadIdx.x % kWarp == 0) wild[threadIdx.x / kWarp] = any;
+        }
+        load_depthwise_slices(x, tile, plan, at, m, max(first, g.pairs > 1 ? 0 : loaded + 1), end);
+        __syncthreads();
+        if (new_taps) {
+          finite = true;
+          for (int warp = 0; warp < plan.threads / kWarp; ++warp) finite = finite && !wild[warp];
+        }
+        if (!thread.computes) continue;
+        for (int t = 0; t < g.kernel[0]; ++t) {
+          const int d = first + t * g.dilation[0];
+          if (d < 0 || d >= g.size[0]) continue;
+          const Quad<A>* slice = mine + d % plan.slots * plan.slot_quads;
+          const Quad<A>* rows =
+              taps + thread.plane * plan.weight_quads + t * g.kernel[1] * plan.phases * plan.windows;
+          if (finite) {
+            add_depthwise_slice<false>(acc, slice, rows, plan, h, column);
+          } else {
+            add_depthwise_slice<true>(acc, slice, rows, plan, h, column);
+          }
         }
       }
-    }
-    loaded = max(loaded, end - 1);
-
-    const int64_t start = (result * g.output[0] + p) * g.output[1];
-    if (computes) {
-#pragma unroll
-      for (int o = 0; o < kRows; ++o) {
-        if (first_row + o >= at.rows) continue;
-        Vector<T, kR> out;
-#pragma unroll
-        for (int j = 0; j < kR; ++j) out[j] = narrow<T>(activate(acc[o][j] + bias, activation));
-        const int row = first_row + o;
-        if (plan.vector_stores) {
-          store_vector(y + (start + at.row + row) * g.output[2] + at.column + unit * kR, out);
-          continue;
-        }
-        T* to = staged + (plane * at.rows + row) * at.columns + unit * kR;
-#pragma unroll
-        for (int j = 0; j < kR; ++j) {
-          if (unit * kR + j < at.columns) to[j] = out[j];
-        }
-      }
-    }
-    if (plan.vector_stores) continue;
-    // Rows that are short or not aligned are written through shared memory, along the memory of y.
-    __syncthreads();
-    const SmallDivisor by_columns(at.columns), by_rows(at.rows);
-    for (int i = thread; i < at.planes * at.rows * at.columns; i += plan.threads) {
-      uint32_t q = i;
-      uint32_t row = by_columns.divide(q);
-      const int64_t to = (at.first_plane + by_rows.divide(row)) * g.output[0] + p;
-      y[(to * g.output[1] + at.row + row) * g.output[2] + at.column + q] = staged[i];
+      loaded = max(loaded, end - 1);
+      store_depthwise_rows(acc, bias, activation, y, staged, plan, at, thread, p);
     }
   }
 }

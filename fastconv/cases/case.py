@@ -13,7 +13,7 @@ from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
 from fastconv.cases.storage import stored
 from fastconv.resize import axes, taps
-from fastconv.tolerance import batch_norm_scales
+from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
 EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather")
@@ -88,6 +88,10 @@ class Case(NamedTuple):
             return dtype, numpy.dtype("int64")
         if self.operator == "batch_norm_statistics":
             return accumulator(dtype), accumulator(dtype)
+        if self.operator == "group_norm_forward":
+            return dtype, accumulator(dtype), accumulator(dtype)
+        if self.operator == "cross_entropy_forward":
+            return accumulator(dtype), accumulator(dtype)
         return (dtype,) * len(self.expected())
 
 
@@ -134,6 +138,10 @@ class Draw:
     def statistics(self, x):
         """Mean and variance of x [N, C, *size] from the reference."""
         return reference.batch_norm_statistics(x)
+
+    def group_statistics(self, x, groups):
+        """Mean and variance [N, groups] of x [N, C, *size] from the reference."""
+        return reference.group_norm_forward(x, groups, None, None, 0.0)[1:]
 
     def _finish(self, values):
         return numpy.ascontiguousarray(self._repeated(values).astype(self.dtype))
@@ -231,27 +239,76 @@ def _statistics_scales(case, wide):
     (x,) = wide
     mean_scale, _ = reference.batch_norm_statistics(abs(x))
     _, variance = reference.batch_norm_statistics(x)
+    return mean_scale, variance + _of_mean(case, mean_scale, _values_a_channel(x))
+
+
+def _of_mean(case, mean_scale, length):
+    """What the error of a mean of so many values adds to the variance, in units of the error of a sum."""
     acc_eps = float(numpy.finfo(accumulator(dtype_of(case.dtype))).eps)
-    return mean_scale, variance + math.sqrt(max(_values_a_channel(x), 1)) * acc_eps * mean_scale**2
+    return math.sqrt(max(length, 1)) * acc_eps * mean_scale**2
 
 
 def _normalise_scales(case, wide):
-    """(|x| + |mean|) / sqrt(variance + eps) * |w| + |b|: nothing is summed but these."""
-    x, mean, variance, w, b, eps = wide
+    """(|x| + |mean|) / sqrt(variance + eps) * |w| + |b| + |residual|: nothing is summed but these."""
+    x, mean, variance, w, b, eps, *fused = wide
     w, b = (None if a is None else abs(a) for a in (w, b))
-    return (reference.batch_norm_forward(abs(x), -abs(mean), variance, w, b, eps),)
+    residual = abs(fused[0]) if fused and fused[0] is not None else None
+    return (reference.batch_norm_forward(abs(x), -abs(mean), variance, w, b, eps, residual),)
 
 
 def _normalise_grad_scales(case, wide):
-    dy, x, mean, variance, w, eps = wide
+    dy, x, mean, variance, w, eps, *y = wide
     with numpy.errstate(over="ignore", invalid="ignore"):
-        return batch_norm_scales(dy, x, mean, variance, w, None, eps)[1:]
+        if not y:
+            return batch_norm_scales(dy, x, mean, variance, w, None, eps)[1:]
+        dy = numpy.where(y[0] <= 0, 0, dy)
+        return (*batch_norm_scales(dy, x, mean, variance, w, None, eps)[1:], abs(dy))
+
+
+def _group_scales(case, wide):
+    x, groups, w, b, eps = wide
+    grouped = x.reshape(x.shape[0], groups, -1) if x.size else numpy.zeros((x.shape[0], groups, 1))
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        mean_scale, variance = abs(grouped).mean(axis=2), grouped.var(axis=2)
+        y, *_ = group_norm_scales(x, x, grouped.mean(axis=2), variance, groups, w, b, eps)
+    return y, mean_scale, variance + _of_mean(case, mean_scale, grouped.shape[2])
+
+
+def _group_grad_scales(case, wide):
+    dy, x, mean, variance, groups, w, eps = wide
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        return group_norm_scales(dy, x, mean, variance, groups, w, None, eps)[1:]
+
+
+def _conv_forward_scales(case, wide):
+    """Those of the sums, as an activation has slopes of little more than 1; where it makes an infinity finite, which
+    is relu of -inf, nothing is rounded."""
+    x, w, b, window, *activation = wide
+    scale = reference.conv_forward(abs(x), abs(w), None if b is None else abs(b), window)
+    if activation:
+        exact = ~numpy.isfinite(scale) & numpy.isfinite(reference.conv_forward(*wide))
+        scale = numpy.where(exact, 0, scale)
+    return (scale,)
+
+
+def _cross_entropy_scales(case, wide):
+    return cross_entropy_scales(*wide)[:2]
+
+
+def _cross_entropy_grad_scales(case, wide):
+    dloss, x, _, *rest = wide
+    return cross_entropy_scales(x, *rest, dloss)[2:]
 
 
 _SCALES = {
+    "conv_forward": _conv_forward_scales,
+    "cross_entropy_forward": _cross_entropy_scales,
+    "cross_entropy_grad": _cross_entropy_grad_scales,
     "batch_norm_statistics": _statistics_scales,
     "batch_norm_forward": _normalise_scales,
     "batch_norm_grad": _normalise_grad_scales,
+    "group_norm_forward": _group_scales,
+    "group_norm_grad": _group_grad_scales,
 }
 
 
@@ -259,7 +316,7 @@ def _one(*arguments):
     return 1
 
 
-def _conv_forward_length(x, w, b, window):
+def _conv_forward_length(x, w, b, window, activation=None):
     return math.prod(window.weight_shape[1:]) + (b is not None)
 
 
@@ -269,6 +326,10 @@ def _conv_input_grad_length(dy, w, b, window):
 
 def _conv_weight_grad_length(x, dy, window):
     return window.batch * math.prod(window.output)
+
+
+def _conv_bias_grad_length(dy):
+    return _values_a_channel(dy)
 
 
 def _avg_pool_length(x, window, count_include_pad, divisor_override):
@@ -318,6 +379,15 @@ def _resize_input_grad_length(dy, size, mode, align_corners, scales):
     return math.prod(int(numpy.bincount(taps(axis).input).max(initial=0)) for axis in rules)
 
 
+def _group_norm_length(x, groups, *rest):
+    return x[:1].size // groups
+
+
+def _group_norm_grad_length(dy, x, mean, variance, groups, *rest):
+    """Values of a group for dx, values of a channel for dw and db."""
+    return x[:1].size // groups, _values_a_channel(x), _values_a_channel(x)
+
+
 def _matmul_length(a, b):
     return a.shape[-1]
 
@@ -327,9 +397,12 @@ def _values_a_channel(x):
 
 
 _LENGTHS = {
+    "cross_entropy_forward": lambda x, *rest: x.shape[1],
+    "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],
     "conv_forward": _conv_forward_length,
     "conv_input_grad": _conv_input_grad_length,
     "conv_weight_grad": _conv_weight_grad_length,
+    "conv_bias_grad": _conv_bias_grad_length,
     "avg_pool_forward": _avg_pool_length,
     "avg_pool_input_grad": _avg_pool_input_grad_length,
     "adaptive_avg_pool_forward": _adaptive_length,
@@ -339,6 +412,8 @@ _LENGTHS = {
     "pool_scatter": _scatter_length,
     "batch_norm_statistics": _batch_norm_length,
     "batch_norm_grad": _batch_norm_length,
+    "group_norm_forward": _group_norm_length,
+    "group_norm_grad": _group_norm_grad_length,
     "matmul": _matmul_length,
     "resize_forward": _resize_forward_length,
     "resize_input_grad": _resize_input_grad_length,

@@ -1,4 +1,4 @@
-"""Cases of convolution and its two gradients, and of the transposed convolution.
+"""Cases of convolution and its gradients, of the transposed convolution and of activations after a convolution.
 
 The sizes lie around the tiles of the CPU kernels (14 x 32, 6 x 16 and 12 x 8 filters by pixels) and around
 their blocks (112, 128 and 256), so that whole tiles, partial ones and single rows all occur.
@@ -76,8 +76,24 @@ TRANSPOSED = [
 ]
 
 
+# dy of bias gradients: N, K, output
+BIASES = [
+    (1, 1, (1,)),
+    (3, 5, (7,)),
+    (2, 33, (13, 17)),
+    (300, 3, (1, 1)),
+    (7, 12, (4, 4)),  # whole vectors
+    (1, 130, (3, 31)),
+    (2, 3, (5, 6, 7)),
+    (0, 3, (4,)),
+    (2, 4, (0, 5)),
+]
+STORED_BIAS = (2, 4, (5, 6))
+SHARED_BIAS = (2, 20, (100, 101))
+
+
 def cases():
-    """Cases of conv_forward, conv_input_grad and conv_weight_grad."""
+    """Cases of conv_forward, conv_input_grad, conv_weight_grad and conv_bias_grad."""
     for row in CONVS:
         yield from _conv_cases(row, quick=row[0] * row[1] > 0)
     for row in STORED:
@@ -90,6 +106,12 @@ def cases():
         yield from _transposed_cases(row)
     for row in drawn(_DRAWN):
         yield from _conv_cases(row)
+    for activation in ("relu", "gelu", "silu"):
+        yield from _activated(STORED[0], activation, fills=("normal", "special"))
+        yield from _activated(STORED[1], activation)
+    for row in (*BIASES, SHARED_BIAS):
+        yield from _bias_cases(row, quick=row[0] > 0)
+    yield from _bias_cases(STORED_BIAS, fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
 
 
 def drawn(count):
@@ -180,6 +202,25 @@ def _forward_without_bias(row):
         return draw.data(*window.input_shape), draw.normal(*window.weight_shape), None, window
 
     yield from cross("conv_forward", f"{label(row)}, no bias", make, _work(window), quick=True)
+
+
+def _activated(row, activation, **how):
+    window = conv_window(row)
+
+    def make(draw):
+        x, w = draw.data(*window.input_shape), draw.normal(*window.weight_shape)
+        return x, w, draw.normal(window.filters), window, activation
+
+    yield from cross("conv_forward", f"{label(row)}, {activation}", make, _work(window), quick=True, **how)
+
+
+def _bias_cases(row, **how):
+    n, filters, output = row
+
+    def make(draw):
+        return (draw.data(n, filters, *output),)
+
+    yield from cross("conv_bias_grad", by((n, filters, *output)), make, math.prod((n, filters, *output)), **how)
 
 
 def _transposed_cases(row):

@@ -13,9 +13,9 @@ import numpy
 from fastconv import backend, reference
 from fastconv.arrays import is_array
 from fastconv.autograd import Tensor
-from fastconv.cases import conv, norm, pool, resize
+from fastconv.cases import conv, loss, norm, pool, resize
 from fastconv.cases.case import Draw, by
-from fastconv.tolerance import batch_norm_scales
+from fastconv.tolerance import batch_norm_scales, cross_entropy_scales
 
 DTYPES = ("float32", "float64")
 
@@ -83,7 +83,7 @@ class GradientCase(NamedTuple):
         with backend.use_backend(name):
             y = _function(self.function)(**tensors, **options)
             y.backward(Tensor(dy))
-        running = [a for a in options.values() if is_array(a)]
+        running = [a for key, a in options.items() if key.startswith("running_")]
         return (y.data, *(t.grad.data for t in tensors.values()), *running)
 
     def expected(self):
@@ -120,6 +120,8 @@ def gradient_cases():
         rows.extend(_batch_norms(row))
     for row in (*resize.SIZES, resize.STORED_SIZE):
         rows.extend(_interpolations(row))
+    for row in (*loss.SCORES, loss.STORED_SCORES):
+        rows.extend(_cross_entropies(row))
     return [
         GradientCase(function, problem, dtype, True, make, lengths)
         for function, problem, work, make, lengths in rows
@@ -132,7 +134,7 @@ def widened(inputs, options, dy):
     """The same with every array in float64."""
 
     def wide(value):
-        return value.astype("float64") if isinstance(value, numpy.ndarray) else value
+        return value.astype("float64") if isinstance(value, numpy.ndarray) and value.dtype.kind != "i" else value
 
     return {k: wide(v) for k, v in inputs.items()}, {k: wide(v) for k, v in options.items()}, wide(dy)
 
@@ -154,6 +156,8 @@ def _solution(case):
     expected = tuple(a.astype("float64") for a in case.run("reference", inputs, options, dy))
     if case.function == "batch_norm":
         return expected, _batch_norm_scales(inputs, options, dy)
+    if case.function == "cross_entropy":
+        return expected, _cross_entropy_scales(inputs, options, dy)
     # A sum of products has the scale of its absolute values; a maximum is a choice, whose gradient alone is a sum.
     is_max = "max" in case.function
     absolute = {k: v if is_max else numpy.abs(v) for k, v in inputs.items()}
@@ -254,6 +258,27 @@ def _interpolations(row):
         make = _images(n, channels, size, dict(**given, mode=linear if mode == "linear" else mode))
         problem = resize.label(row, mode, align_corners)
         yield "interpolate", problem, resize.work_of(row, mode), make, resize.lengths(row, mode)
+
+
+def _cross_entropies(row):
+    n, classes, size = row
+    for weighted, ignore_index, smoothing in loss.RULES:
+        if ignore_index >= classes:
+            continue
+
+        def make(draw, weighted=weighted, ignore_index=ignore_index, smoothing=smoothing):
+            options = dict(target=loss.targets(draw, row, ignore_index), ignore_index=ignore_index)
+            options |= dict(weight=abs(draw.normal(classes)) if weighted else None, label_smoothing=smoothing)
+            return dict(input=draw.normal(n, classes, *size)), dict(**options, reduction="none")
+
+        problem = loss.label(row, weighted, ignore_index, smoothing)
+        yield "cross_entropy", problem, n * classes * math.prod(size) * classes, make, (classes, classes)
+
+
+def _cross_entropy_scales(inputs, options, dy):
+    arguments = (options[key] for key in ("target", "weight", "ignore_index", "label_smoothing"))
+    loss_scale, _, dx_scale = cross_entropy_scales(inputs["input"], *arguments, dy)
+    return loss_scale, dx_scale
 
 
 def _images(n, channels, size, options):

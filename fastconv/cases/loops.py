@@ -19,7 +19,7 @@ import numpy
 _STEP = 1e-30
 
 
-def conv_forward(x, w, b, window):
+def conv_forward(x, w, b, window, activation=None):
     """y [N, K, *output]."""
     terms = collections.defaultdict(list)
     for at_y, at_x, at_w in _products(window):
@@ -27,7 +27,24 @@ def conv_forward(x, w, b, window):
     if b is not None:
         for at in numpy.ndindex(*window.output_shape):
             terms[at].append(b.item(at[1]))
-    return _sums(window.output_shape, terms)
+    y = _sums(window.output_shape, terms)
+    for at in numpy.ndindex(*y.shape) if activation else ():
+        y[at] = _activated(y.item(at), activation)
+    return y
+
+
+def _activated(y, activation):
+    if math.isnan(y):
+        return y
+    if activation == "relu":
+        return y if y > 0 else 0.0
+    if activation == "gelu":
+        return y * (0.5 * math.erfc(-y * math.sqrt(0.5)))
+    return y * _sigmoid(y)
+
+
+def _sigmoid(y):
+    return 1 / (1 + math.exp(-y)) if y > -700 else 0.0
 
 
 def conv_input_grad(dy, w, b, window):
@@ -47,6 +64,14 @@ def conv_weight_grad(x, dy, window):
     for at_y, at_x, at_w in _products(window):
         terms[at_w].append(x.item(at_x) * dy.item(at_y))
     return _sums(window.weight_shape, terms)
+
+
+def conv_bias_grad(dy):
+    """db [K]."""
+    terms = collections.defaultdict(list)
+    for at in numpy.ndindex(*dy.shape):
+        terms[at[1:2]].append(dy.item(at))
+    return _sums(dy.shape[1:2], terms)
 
 
 def max_pool_forward(x, window):
@@ -124,48 +149,95 @@ def batch_norm_statistics(x):
     return tuple(numpy.array([pair[i] for pair in pairs]) for i in range(2))
 
 
-def batch_norm_forward(x, mean, variance, w, b, eps):
+def batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False):
     """y [N, C, *size]."""
     y = numpy.zeros(x.shape)
     for at in numpy.ndindex(*x.shape):
         c = at[1]
         h = (x.item(at) - mean.item(c)) / math.sqrt(variance.item(c) + eps)
-        y[at] = h * (1 if w is None else w.item(c)) + (0 if b is None else b.item(c))
+        value = h * (1 if w is None else w.item(c)) + (0 if b is None else b.item(c))
+        value += 0 if residual is None else residual.item(at)
+        y[at] = 0 if relu and value <= 0 else value
     return y
 
 
-def batch_norm_grad(dy, x, mean, variance, w, eps):
-    """dx [N, C, *size], dw [C] and db [C]; mean and variance are computed anew, from x."""
+def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
+    """dx [N, C, *size], dw and db [C]; mean and variance are computed anew, from x. With y dresidual too."""
+    if y is not None:
+        dy = numpy.array([0 if v <= 0 else e for e, v in zip(dy.flat, y.flat, strict=True)]).reshape(x.shape)
     dx, dw, db = numpy.zeros(x.shape), numpy.zeros(x.shape[1]), numpy.zeros(x.shape[1])
     for c in range(x.shape[1]):
-        values, errors = _channel(x, c), _channel(dy, c)
-        factor = 1 if w is None else w.item(c)
         places = [at for at in numpy.ndindex(*x.shape) if at[1] == c]
-        for j, at in enumerate(places):
-            moved = [v + (1j * _STEP if i == j else 0) for i, v in enumerate(values)]
-            slopes = [h.imag / _STEP for h in _normalised(moved, eps)]
-            dx[at] = factor * _sum([e * slope for e, slope in zip(errors, slopes, strict=True)])
-        dw[c] = _sum([e * h.real for e, h in zip(errors, _normalised(values, eps), strict=True)])
-        db[c] = _sum(errors)
+        _add_gradients(places, dy, x, w, eps, dx, dw, db)
+    return (dx, dw, db) if y is None else (dx, dw, db, dy)
+
+
+def group_norm_forward(x, groups, w, b, eps):
+    """y [N, C, *size], mean and variance [N, groups]."""
+    y, mean, variance = numpy.zeros(x.shape), numpy.zeros((x.shape[0], groups)), numpy.zeros((x.shape[0], groups))
+    for n, group, places in _groups(x, groups):
+        values = [x.item(at) for at in places]
+        mean[n, group], variance[n, group] = _statistics(values)
+        for at, h in zip(places, _normalised(values, eps), strict=True):
+            y[at] = h.real * (1 if w is None else w.item(at[1])) + (0 if b is None else b.item(at[1]))
+    return y, mean, variance
+
+
+def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+    """dx [N, C, *size], dw and db [C]; mean and variance are computed anew, from x."""
+    dx, dw, db = numpy.zeros(x.shape), numpy.zeros(x.shape[1]), numpy.zeros(x.shape[1])
+    for _, _, places in _groups(x, groups):
+        _add_gradients(places, dy, x, w, eps, dx, dw, db)
     return dx, dw, db
 
 
-def resize_forward(x, output_size, mode, align_corners, scales):
-    """y [N, C, *output_size]."""
-    terms = collections.defaultdict(list)
-    for n, c in numpy.ndindex(*x.shape[:2]):
-        for p, i, share in _meetings(x.shape[2:], output_size, mode, align_corners, scales, x.dtype):
-            terms[(n, c, *p)].append(share * float(x[(n, c, *i)]))
-    return _sums((*x.shape[:2], *output_size), terms)
+def _groups(x, groups):
+    """(image, group, places of its elements) of every statistic of group norm."""
+    members = x.shape[1] // groups
+    for n, group in numpy.ndindex(x.shape[0], groups):
+        yield n, group, [at for at in numpy.ndindex(*x.shape) if at[0] == n and at[1] // members == group]
 
 
-def resize_input_grad(dy, size, mode, align_corners, scales):
-    """dx [N, C, *size]."""
-    terms = collections.defaultdict(list)
-    for n, c in numpy.ndindex(*dy.shape[:2]):
-        for p, i, share in _meetings(size, dy.shape[2:], mode, align_corners, scales, dy.dtype):
-            terms[(n, c, *i)].append(share * float(dy[(n, c, *p)]))
-    return _sums((*dy.shape[:2], *size), terms)
+def _add_gradients(places, dy, x, w, eps, dx, dw, db):
+    """What the elements of one statistic get and give."""
+    values, errors = [x.item(at) for at in places], [dy.item(at) for at in places]
+    factors = [1 if w is None else w.item(at[1]) for at in places]
+    for j, at in enumerate(places):
+        moved = [v + (1j * _STEP if i == j else 0) for i, v in enumerate(values)]
+        slopes = [h.imag / _STEP for h in _normalised(moved, eps)]
+        dx[at] = _sum([f * e * slope for f, e, slope in zip(factors, errors, slopes, strict=True)])
+    normalised = _normalised(values, eps)
+    for c in sorted({at[1] for at in places}):
+        mine = [(e, h.real) for e, h, at in zip(errors, normalised, places, strict=True) if at[1] == c]
+        dw[c] += _sum([e * h for e, h in mine])
+        db[c] += _sum([e for e, _ in mine])
+
+
+def cross_entropy_forward(x, target, weight, ignore_index, label_smoothing):
+    """loss and logsumexp [N, *size]."""
+    loss, sums = numpy.zeros(target.shape), numpy.zeros(target.shape)
+    for at in numpy.ndindex(*target.shape):
+        scores = [x.item(at[0], c, *at[1:]) for c in range(x.shape[1])]
+        sums[at] = _log_sum(scores).real
+        if target.item(at) != ignore_index:
+            loss[at] = _entropy(scores, target.item(at), weight, label_smoothing).real
+    return loss, sums
+
+
+def cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing):
+    """dx [N, C, *size]; logsumexp is computed anew, from x."""
+    dx = numpy.zeros(x.shape)
+    for at in numpy.ndindex(*x.shape):
+        n, c, *place = at
+        t = target.item(n, *place)
+        scores = [x.item(n, i, *place) for i in range(x.shape[1])]
+        if t == ignore_index:
+            dx[at] = 0 * abs(_log_sum(scores))
+            continue
+        moved = [v + (1j * _STEP if i == c else 0) for i, v in enumerate(scores)]
+        slope = _entropy(moved, t, weight, label_smoothing)
+        dx[at] = dloss.item(n, *place) * (slope.imag / _STEP if math.isfinite(abs(_log_sum(scores))) else math.nan)
+    return dx
 
 
 def matmul(a, b):
@@ -276,6 +348,28 @@ def _neighbours(size, output, mode, align_corners, factor, number):
             share = min(max(r - number(low), number(0)), number(1))
             yield p, low, float(number(1) - share)
             yield p, min(low + 1, size - 1), float(share)
+
+
+def _log_sum(scores):
+    """Logarithm of the sum of exponentials of real or complex scores."""
+    largest = max((v.real for v in scores), default=-math.inf)
+    if any(math.isnan(v.real) for v in scores) or largest == math.inf:
+        return complex(math.nan)
+    if largest == -math.inf:
+        return complex(-math.inf)
+    return largest + cmath.log(_sum([cmath.exp(v - largest) for v in scores]))
+
+
+def _entropy(scores, t, weight, smoothing):
+    """The loss of one position."""
+    whole = _log_sum(scores)
+    terms = [whole - v for v in scores]
+    factors = [1 if weight is None else weight.item(c) for c in range(len(scores))]
+    loss = factors[t] * terms[t]
+    if smoothing:
+        spread = sum(f * e for f, e in zip(factors, terms, strict=True))
+        loss = (1 - smoothing) * loss + smoothing / len(scores) * spread
+    return loss
 
 
 def _largest(x, shape, windows):

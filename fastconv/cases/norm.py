@@ -1,4 +1,4 @@
-"""Cases of batch normalisation: its statistics, its forward pass and its gradient."""
+"""Cases of batch and group normalisation: statistics, forward pass and gradient."""
 
 import math
 
@@ -20,15 +20,38 @@ SHAPES = [
 STORED_SHAPE = (3, 4, (4, 5))
 SHARED_SHAPE = (4, 33, (63, 65))
 
+# N, C, size, groups: layer norm has one group and no size, instance norm as many groups as channels
+GROUPED = [
+    (3, 8, (), 1),
+    (5, 37, (), 1),
+    (1, 1030, (), 1),
+    (7, 12, (), 3),
+    (2, 6, (5, 3), 3),
+    (3, 5, (7,), 5),
+    (2, 16, (3, 2, 3), 2),
+    (1, 4, (1, 1), 4),  # one value a group: variance 0
+    (0, 4, (3,), 2),
+    (2, 4, (0,), 2),
+]
+STORED_GROUPED = (3, 4, (4, 5), 2)
+SHARED_GROUPED = [(4, 20, (65, 63), 5), (4, 8, (99, 83), 8), (256, 999, (), 1)]
+
 EPS = 1e-5
 
 
 def cases():
-    """Cases of batch_norm_statistics, batch_norm_forward and batch_norm_grad."""
+    """Cases of batch_norm_statistics, batch_norm_forward, batch_norm_grad, group_norm_forward and group_norm_grad."""
     for shape in SHAPES:
         yield from _cases(shape, quick=shape[0] > 0)
+        yield from _fused_cases(shape, quick=shape[0] > 0)
     yield from _cases(STORED_SHAPE, fills=("normal", "shifted", "special"), storages=EVERY_STORAGE, quick=True)
+    yield from _fused_cases(STORED_SHAPE, fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
     yield from _cases(SHARED_SHAPE, fills=("normal", "shifted"), quick=True)
+    for row in GROUPED:
+        yield from _group_cases(row, quick=row[0] * math.prod(row[2]) > 0)
+    yield from _group_cases(STORED_GROUPED, fills=("normal", "shifted", "special"), storages=EVERY_STORAGE, quick=True)
+    for row in SHARED_GROUPED:
+        yield from _group_cases(row, fills=("normal", "shifted"), quick=True)
 
 
 def _cases(row, **how):
@@ -59,3 +82,51 @@ def _cases(row, **how):
 
         text = by(shape) + ("" if weight else ", no weight")
         yield from cross("batch_norm_grad", text, grad, work, **(how if weight else {"quick": True}))
+
+
+def _fused_cases(row, **how):
+    """The forward pass with a residual and a ReLU, or one of them, and the gradient behind a ReLU."""
+    n, channels, size = row
+    shape = (n, channels, *size)
+    work = channels * (n * math.prod(size)) ** 2
+    for residual, relu in ((True, True), (True, False), (False, True)):
+        text = by(shape) + (", residual" if residual else "") + (", ReLU" if relu else "")
+
+        def forward(draw, residual=residual, relu=relu):
+            x = draw.data(*shape)
+            mean, variance = draw.statistics(x) if n else (draw.positive(channels), draw.positive(channels))
+            w, b = draw.normal(channels), draw.normal(channels)
+            return x, mean, variance, w, b, EPS, draw.data(*shape) if residual else None, relu
+
+        yield from cross("batch_norm_forward", text, forward, work, **how)
+
+    def grad(draw):
+        x, dy, y = draw.data(*shape), draw.normal(*shape), draw.normal(*shape)
+        mean, variance = draw.statistics(x) if n else (draw.positive(channels), draw.positive(channels))
+        y[...] = y * (y > 0)  # as a ReLU leaves it; then what it lets through unchanged
+        y.flat[::31] = float("nan")
+        return dy, x, mean, variance, draw.normal(channels), EPS, y
+
+    yield from cross("batch_norm_grad", f"{by(shape)}, ReLU", grad, work, **how)
+
+
+def _group_cases(row, **how):
+    n, channels, size, groups = row
+    shape = (n, channels, *size)
+    work = n * groups * (channels // groups * math.prod(size)) ** 2
+    text = f"{by(shape)} in {groups}"
+    for affine in (True, False):
+
+        def forward(draw, affine=affine):
+            w, b = (draw.normal(channels) if affine else None for _ in range(2))
+            return draw.data(*shape), groups, w, b, EPS
+
+        def grad(draw, affine=affine):
+            x, dy = draw.data(*shape), draw.normal(*shape)
+            mean, variance = draw.group_statistics(x, groups)
+            return dy, x, mean, variance, groups, draw.normal(channels) if affine else None, EPS
+
+        chosen = how if affine else {"quick": how["quick"]}
+        label = text if affine else f"{text}, no weight"
+        yield from cross("group_norm_forward", label, forward, work, **chosen)
+        yield from cross("group_norm_grad", label, grad, work, **chosen)

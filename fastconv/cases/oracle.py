@@ -124,6 +124,10 @@ _TRANSPOSES = {
         reference.conv_weight_grad,
         lambda u, x, dy, window: (dy, reference.conv_forward(x, u, None, window)),
     ),
+    "conv_bias_grad": (
+        reference.conv_bias_grad,
+        lambda u, dy: (dy, numpy.broadcast_to(u.reshape(-1, *(1,) * (dy.ndim - 2)), dy.shape)),
+    ),
     "avg_pool_input_grad": (
         reference.avg_pool_input_grad,
         lambda u, dy, window, include, divisor: (dy, reference.avg_pool_forward(u, window, include, divisor)),

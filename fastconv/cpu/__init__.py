@@ -3,9 +3,16 @@
 Importing it imports Numba but compiles nothing. fork, spawn and threads: see threads.py.
 """
 
-from fastconv.cpu.conv import conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
-from fastconv.cpu.norm import batch_norm_forward, batch_norm_grad, batch_norm_statistics
+from fastconv.cpu.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
+)
 from fastconv.cpu.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -30,9 +37,14 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_grad",
     "batch_norm_statistics",
+    "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
+    "cross_entropy_forward",
+    "cross_entropy_grad",
+    "group_norm_forward",
+    "group_norm_grad",
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",

@@ -13,9 +13,11 @@ import math
 
 import numpy as np
 
+from fastconv.cpu import conv_bias_grad as bias_grad
 from fastconv.cpu import conv_depthwise as depthwise
 from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
+from fastconv.cpu.conv_activation import activate
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.microkernel import panel
@@ -25,7 +27,7 @@ from fastconv.cpu.threads import parallel_for
 _DIRECT_SPEED = 4
 
 
-def conv_forward(x, w, b, window):
+def conv_forward(x, w, b, window, activation=None):
     """y [N, K, *output]; see fastconv.backend."""
     last = is_channels_last(x)
     xs, ws, bs = dense(x, last), flat(w), _bias(b, x)
@@ -33,6 +35,7 @@ def conv_forward(x, w, b, window):
     sampling, offsets, taps = _forward_sampling(window)
     if y.size:
         _gather(xs, ws, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
+        activate(ys, activation)
     return narrowed(y, x)
 
 
@@ -62,6 +65,23 @@ def conv_weight_grad(x, dy, window):
         else:
             _gemm_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
     return narrowed(dw, x)
+
+
+def conv_bias_grad(dy):
+    """db [K]; see fastconv.backend."""
+    db = np.zeros(dy.shape[1])
+    if dy.size:
+        last = is_channels_last(dy)
+        images, channels, positions = dy.shape[0], dy.shape[1], math.prod(dy.shape[2:])
+        splits = bias_grad.splits(images, channels, positions, last)
+        partial = np.empty(splits * channels)
+        if last:
+            run, tasks, sizes = bias_grad.sums_last, splits, (images * positions, channels, splits)
+        else:
+            run, tasks, sizes = bias_grad.sums_first, splits * channels, (images, channels, positions, splits)
+        parallel_for(run, tasks, dy.size / bias_grad.SPEED, dense(dy, last), partial, sizes)
+        db = partial.reshape(splits, channels).sum(axis=0)
+    return db.astype(dy.dtype.newbyteorder("="))
 
 
 def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):

@@ -1,4 +1,4 @@
-"""Batch normalisation on the CPU: bound by memory, so that what counts is how often x is read."""
+"""Batch and group normalisation on the CPU: bound by memory, so that what counts is how often x is read."""
 
 import math
 from typing import NamedTuple
@@ -26,6 +26,7 @@ class _Plan(NamedTuple):
     splits: int
     tasks: int  # of an elementwise kernel
     sizes: np.ndarray
+    flat: bool = False  # of group norm: an image is [groups, members]
 
 
 def batch_norm_statistics(x):
@@ -39,10 +40,13 @@ def batch_norm_statistics(x):
         partial = _partial_sums(run, plan, 3, x.shape[1], xs, *_lanes(plan, xs, origin)).reshape(-1)
         splits = plan.splits * plan.pixels
         parallel_for(kernels.join_moments, mean.size, partial.size, partial, origin, mean, variance, splits)
+        spoilt = np.isnan(mean)
+        if spoilt.any():  # the moments of infinities are NaN, their sum is not
+            mean[spoilt] = x[:, spoilt].astype(np.float64).sum(axis=(0, *range(2, x.ndim))) / (x.size // x.shape[1])
     return mean, variance
 
 
-def batch_norm_forward(x, mean, variance, w, b, eps):
+def batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False):
     """y [N, C, *size]; see fastconv.backend."""
     plan = _plan(x)
     xs = dense(x, plan.last)
@@ -50,29 +54,142 @@ def batch_norm_forward(x, mean, variance, w, b, eps):
     if y.size:
         scale = _inverse_deviation(variance, eps) if w is None else _inverse_deviation(variance, eps) * flat(w)
         shift = np.zeros(x.shape[1]) if b is None else flat(b)
-        run = kernels.scale_last if plan.last else kernels.scale_first
-        arguments = _lanes(plan, xs, flat(mean), scale, shift)
-        parallel_for(run, plan.tasks, x.size / _SPEED, xs, ys, *arguments, plan.sizes)
+        _scale(plan, xs, ys, residual, flat(mean), scale, shift, relu)
     return narrowed(y, x)
 
 
-def batch_norm_grad(dy, x, mean, variance, w, eps):
-    """dx [N, C, *size], dw and db [C]; see fastconv.backend."""
+def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
+    """dx [N, C, *size], dw and db [C], with y dresidual too; see fastconv.backend."""
     plan = _plan(dy)
     errors, xs = dense(dy, plan.last), dense(x, plan.last)
     dx, dxs = empty(x.shape, errors.dtype, plan.last)
     dw, db = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    dresidual = None
+    if y is not None:
+        dresidual, masked = empty(x.shape, errors.dtype, plan.last)
+        tasks = -(-masked.size // kernels.CHUNK)
+        parallel_for(kernels.mask, tasks, masked.size / _SPEED, errors, dense(y, plan.last), masked)
+        errors = masked
     if dx.size:
         inverse, count = _inverse_deviation(variance, eps), x.size // x.shape[1]
-        (means,) = _lanes(plan, xs, flat(mean))
+        means = flat(mean)
         run = kernels.products_last if plan.last else kernels.products_first
-        db, dw = _partial_sums(run, plan, 2, x.shape[1], errors, xs, means).sum(axis=0)
+        db, dw = _partial_sums(run, plan, 2, x.shape[1], errors, xs, *_lanes(plan, xs, means)).sum(axis=0)
         dw = dw * inverse
         scale = inverse if w is None else inverse * flat(w)
-        run = kernels.grad_last if plan.last else kernels.grad_first
-        arguments = _lanes(plan, xs, scale, db / count, dw * inverse / count)
-        parallel_for(run, plan.tasks, x.size / _SPEED, errors, xs, dxs, means, *arguments, plan.sizes)
+        _grad(plan, errors, xs, dxs, means, scale, scale * db / count, scale * inverse * dw / count)
+    results = (dx, dw, db) if y is None else (dx, dw, db, dresidual)
+    return tuple(narrowed(a, dy) for a in results)
+
+
+def group_norm_forward(x, groups, w, b, eps):
+    """y [N, C, *size], mean and biased variance [N, groups]; see fastconv.backend."""
+    plan = _group_plan(x)
+    xs = dense(x, plan.last)
+    y, ys = empty(x.shape, xs.dtype, plan.last)
+    shape = (x.shape[0], groups)
+    if not y.size:
+        return narrowed(y, x), *(np.full(shape, np.nan, accumulator(x.dtype)) for _ in range(2))
+    if plan.last and not plan.flat:
+        mean, variance = _group_statistics(plan, x, xs, groups)
+    else:
+        mean, variance = (a.reshape(shape) for a in batch_norm_statistics(xs.reshape(1, math.prod(shape), -1)))
+    inverse = _inverse_deviation(variance, eps)
+    weight, shift = _or_constant(w, x, 1), _or_constant(b, x, 0)
+    if plan.flat:
+        numbers = (a.reshape(-1).astype(xs.dtype, copy=False) for a in (mean, inverse, weight, shift))
+        sizes = np.array((groups, x.shape[1] // groups), np.int64)
+        parallel_for(kernels.scale_members, mean.size, x.size / _SPEED, xs, ys, *numbers, sizes)
+    else:
+        scale = _of_channels(inverse, x) * weight
+        _scale(plan, xs, ys, None, _of_channels(mean, x), scale, np.broadcast_to(shift, scale.shape), False)
+    return narrowed(y, x), mean.astype(accumulator(x.dtype)), variance.astype(accumulator(x.dtype))
+
+
+def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+    """dx [N, C, *size], dw and db [C]; see fastconv.backend."""
+    plan = _group_plan(dy)
+    errors, xs = dense(dy, plan.last), dense(x, plan.last)
+    dx, dxs = empty(x.shape, errors.dtype, plan.last)
+    dw, db = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    if dx.size:
+        inverse, weight = _inverse_deviation(variance, eps), _or_constant(w, x, 1)
+        if plan.flat:
+            means, scales, weights = (a.reshape(-1).astype(xs.dtype) for a in (mean, inverse, weight))
+            sizes = np.array((groups, x.shape[1] // groups, x.shape[0], plan.splits), np.int64)
+            arguments = (errors, xs, dxs, means, scales, weights, sizes)
+            parallel_for(kernels.grad_members, mean.size, x.size / _SPEED, *arguments)
+            partial = np.empty((plan.splits, 2, x.shape[1]))
+            arguments = (errors, xs, means, scales, partial.reshape(-1), sizes)
+            parallel_for(kernels.products_members, plan.splits, x.size / _SPEED, *arguments)
+            db, dw = partial.sum(axis=0)
+        else:
+            means, inverses = _of_channels(mean, x), _of_channels(inverse, x)
+            run = kernels.products_last if plan.last else kernels.products_first
+            images, channels = x.shape[:2]
+            numbers = channels if plan.last else images * channels
+            partial = _partial_sums(run, plan, 2, numbers, errors, xs, *_lanes(plan, xs, means.reshape(-1)))
+            if plan.last:
+                partial = partial.reshape(images, -1, 2, channels).swapaxes(0, 1)
+            else:
+                partial = partial.reshape(-1, 2, images, channels).swapaxes(1, 2)
+            sums, products = partial.sum(axis=0).swapaxes(0, 1)
+            products = products * inverses
+            db, dw = sums.sum(axis=0), products.sum(axis=0)
+            members, count = channels // groups, x[0].size // groups
+            offset, slope = (
+                _of_channels((a * weight).reshape(images, groups, members).sum(axis=2), x) * inverses / count
+                for a in (sums, products)
+            )
+            _grad(plan, errors, xs, dxs, means, inverses * weight, offset, slope * inverses)
     return narrowed(dx, dy), narrowed(dw, dy), narrowed(db, dy)
+
+
+def _scale(plan, xs, ys, residual, mean, scale, shift, relu):
+    """y = (x - mean) * scale + shift + residual, then ReLU."""
+    run = kernels.scale_last if plan.last else kernels.scale_first
+    added = np.empty(0, xs.dtype) if residual is None else dense(residual, plan.last)
+    arguments = _lanes(plan, xs, mean.reshape(-1), scale.reshape(-1), shift.reshape(-1))
+    parallel_for(run, plan.tasks, xs.size / _SPEED, xs, ys, added, *arguments, bool(relu), plan.sizes)
+
+
+def _grad(plan, errors, xs, dxs, mean, scale, offset, slope):
+    """dx = dy * scale - (x - mean) * slope - offset."""
+    run = kernels.grad_last if plan.last else kernels.grad_first
+    arguments = _lanes(plan, xs, *(a.reshape(-1) for a in (mean, scale, offset, slope)))
+    parallel_for(run, plan.tasks, xs.size / _SPEED, errors, xs, dxs, *arguments, plan.sizes)
+
+
+def _group_statistics(plan, x, xs, groups):
+    """mean and biased variance [N, groups], float64, of the moments of each channel; channels last."""
+    images, channels = x.shape[:2]
+    origin = flat(x[(0, slice(None), *(0,) * (x.ndim - 2))])
+    origin = np.where(np.isfinite(origin), origin, 0).astype(xs.dtype, copy=False)
+    partial = _partial_sums(kernels.moments_last, plan, 3, channels, xs, origin)
+    parts = partial.reshape(images, -1, 3, groups, channels // groups)
+    with np.errstate(invalid="ignore"):
+        # Counted from the first channel of their group: origins differ by little, and exactly.
+        origin = origin.astype(np.float64).reshape(groups, -1)
+        counts, means, squares = parts[:, :, 0], parts[:, :, 1] + (origin - origin[:, :1]), parts[:, :, 2]
+        count = counts.sum(axis=(1, 3))
+        mean = (counts * means).sum(axis=(1, 3)) / count
+        apart = means - mean[:, None, :, None]
+        variance = (squares + counts * apart * apart).sum(axis=(1, 3)) / count
+        mean = origin[:, 0] + mean
+        for n, group in np.argwhere(np.isnan(mean)):  # the moments of infinities are NaN, their sum is not
+            members = slice(group * channels // groups, (group + 1) * channels // groups)
+            mean[n, group] = x[n, members].astype(np.float64).sum() / count[n, group]
+    return mean, variance
+
+
+def _or_constant(channels, x, constant):
+    """[C] as it is given, or so many times a constant."""
+    return np.full(x.shape[1], constant, np.float64) if channels is None else flat(channels)
+
+
+def _of_channels(statistics, x):
+    """[N, groups] as [N, C]."""
+    return np.repeat(statistics, x.shape[1] // statistics.shape[1], axis=1)
 
 
 def _plan(x):
@@ -90,6 +207,22 @@ def _plan(x):
     rows, lanes = rows // pixels, channels * pixels
     splits = max(1, min(_TASKS, rows * lanes // _TASK_ELEMENTS, rows))
     return _Plan(last, pixels, splits, rows, np.array((rows, lanes, 1, splits), np.int64))
+
+
+def _group_plan(x):
+    """The plan for group norm: every image has sums of its own."""
+    batch, channels, length = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    if length == 1:
+        splits = max(1, min(_TASKS, x.size // _TASK_ELEMENTS, batch))
+        return _Plan(True, 1, splits, batch, np.zeros(4, np.int64), flat=True)
+    if is_channels_last(x):
+        wanted = min(-(-_TASKS // max(batch, 1)), length * channels // _TASK_ELEMENTS, length)
+        splits = batch * max(1, wanted)
+        return _Plan(True, 1, splits, batch * length, np.array((batch * length, channels, batch, splits), np.int64))
+    chunks = kernels.chunks_of(length)
+    splits = max(1, min(-(-_TASKS // max(batch * channels, 1)), length // _TASK_ELEMENTS, chunks))
+    sizes = (1, batch * channels, length, splits)
+    return _Plan(False, 1, splits, chunks * batch * channels, np.array(sizes, np.int64))
 
 
 def _partial_sums(run, plan, kinds, channels, xs, *arguments):

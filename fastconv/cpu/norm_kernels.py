@@ -1,4 +1,6 @@
-"""Kernels of batch normalisation for x [images, channels, length] (channels first) and [rows, lanes] (channels last).
+"""Kernels of normalisation for x [images, channels, length] (channels first) and [rows, lanes] (channels last).
+
+Channels last, rows may belong to images with numbers of their own, [images, lanes].
 
 Sums are taken in two stages: over chunks that stay in the cache, in the dtype of x, and over the chunks of a
 split, in float64. Splits are fixed by the shape, and whoever reads their partial sums adds them in their order.
@@ -127,25 +129,55 @@ def join_moments(first, last, partial, origin, mean, variance, splits):
 
 
 @kernel
-def scale_first(first, last, x, y, mean, scale, shift, sizes):
-    """y = (x - mean) * scale + shift; a task is a chunk."""
+def scale_first(first, last, x, y, residual, mean, scale, shift, relu, sizes):
+    """y = (x - mean) * scale + shift, plus residual if it has elements, then ReLU; a task is a chunk."""
     channels, length = sizes[1], sizes[2]
     for chunk in range(first, last):
         low, high = _chunk(chunk, 1, 0, length)
         channel = low // length % channels
         m, w, b = mean[channel], scale[channel], shift[channel]
-        for i in range(low, high):
-            put(y, i, (get(x, i) - m) * w + b)
+        if residual.size == 0 and not relu:
+            for i in range(low, high):
+                put(y, i, (get(x, i) - m) * w + b)
+        elif residual.size == 0:
+            for i in range(low, high):
+                put(y, i, _above_zero((get(x, i) - m) * w + b, True))
+        else:
+            for i in range(low, high):
+                put(y, i, _above_zero((get(x, i) - m) * w + b + get(residual, i), relu))
 
 
 @kernel
-def scale_last(first, last, x, y, mean, scale, shift, sizes):
+def scale_last(first, last, x, y, residual, mean, scale, shift, relu, sizes):
     """As scale_first; a task is a row."""
-    lanes = sizes[1]
+    rows, lanes, images = sizes[0], sizes[1], sizes[2]
     for row in range(first, last):
-        for c in range(lanes):
-            i = row * lanes + c
-            put(y, i, (get(x, i) - get(mean, c)) * get(scale, c) + get(shift, c))
+        at = row * images // rows * lanes
+        if residual.size == 0 and not relu:
+            for c in range(lanes):
+                i = row * lanes + c
+                put(y, i, (get(x, i) - get(mean, at + c)) * get(scale, at + c) + get(shift, at + c))
+        else:
+            for c in range(lanes):
+                i = row * lanes + c
+                value = (get(x, i) - get(mean, at + c)) * get(scale, at + c) + get(shift, at + c)
+                if residual.size > 0:
+                    value += get(residual, i)
+                put(y, i, _above_zero(value, relu))
+
+
+@inline
+def _above_zero(value, relu):
+    """ReLU, which lets NaN through."""
+    return value * 0 if relu and value <= 0 else value
+
+
+@kernel
+def mask(first, last, dy, y, masked):
+    """masked = dy where a ReLU with result y lets it through, otherwise 0; a task is a chunk."""
+    for chunk in range(first, last):
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, dy.size)):
+            put(masked, i, dy.dtype.type(0) if get(y, i) <= 0 else get(dy, i))
 
 
 @kernel
@@ -172,11 +204,11 @@ def products_first(first, last, dy, x, mean, partial, sizes):
 @kernel
 def products_last(first, last, dy, x, mean, partial, sizes):
     """As products_first, with lanes for channels; a task is a split."""
-    rows, lanes, splits = sizes[0], sizes[1], sizes[3]
+    rows, lanes, images, splits = sizes[0], sizes[1], sizes[2], sizes[3]
     totals, products = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
     step = min(max(CHUNK // lanes, 1), _MOST_ROWS)
     for split in range(first, last):
-        sums = split * 2 * lanes
+        sums, at = split * 2 * lanes, split * images // splits * lanes
         for c in range(2 * lanes):
             put(partial, sums + c, 0)
         end = rows * (split + 1) // splits
@@ -188,7 +220,7 @@ def products_last(first, last, dy, x, mean, partial, sizes):
                 for c in range(lanes):
                     i = row * lanes + c
                     put(totals, c, get(totals, c) + get(dy, i))
-                    put(products, c, get(products, c) + get(dy, i) * (get(x, i) - get(mean, c)))
+                    put(products, c, get(products, c) + get(dy, i) * (get(x, i) - get(mean, at + c)))
             for c in range(lanes):
                 put(partial, sums + c, get(partial, sums + c) + get(totals, c))
                 put(partial, sums + lanes + c, get(partial, sums + lanes + c) + get(products, c))
@@ -196,22 +228,82 @@ def products_last(first, last, dy, x, mean, partial, sizes):
 
 @kernel
 def grad_first(first, last, dy, x, dx, mean, scale, offset, slope, sizes):
-    """dx = (dy - offset - (x - mean) * slope) * scale; a task is a chunk."""
+    """dx = dy * scale - (x - mean) * slope - offset; a task is a chunk."""
     channels, length = sizes[1], sizes[2]
     for chunk in range(first, last):
         low, high = _chunk(chunk, 1, 0, length)
         channel = low // length % channels
         m, w, b, k = mean[channel], scale[channel], offset[channel], slope[channel]
         for i in range(low, high):
-            put(dx, i, (get(dy, i) - b - (get(x, i) - m) * k) * w)
+            put(dx, i, get(dy, i) * w - (get(x, i) - m) * k - b)
 
 
 @kernel
 def grad_last(first, last, dy, x, dx, mean, scale, offset, slope, sizes):
     """As grad_first; a task is a row."""
-    lanes = sizes[1]
+    rows, lanes, images = sizes[0], sizes[1], sizes[2]
     for row in range(first, last):
+        at = row * images // rows * lanes
         for c in range(lanes):
             i = row * lanes + c
-            d = get(dy, i) - get(offset, c) - (get(x, i) - get(mean, c)) * get(slope, c)
-            put(dx, i, d * get(scale, c))
+            d = get(dy, i) * get(scale, at + c) - (get(x, i) - get(mean, at + c)) * get(slope, at + c)
+            put(dx, i, d - get(offset, at + c))
+
+
+@kernel
+def scale_members(first, last, x, y, mean, inverse, w, b, sizes):
+    """y = (x - mean) * inverse * w + b of x [images, groups, members]; a task is a group of an image."""
+    groups, members = sizes[0], sizes[1]
+    for task in range(first, last):
+        m, r, at = mean[task], inverse[task], task % groups * members
+        for c in range(members):
+            put(y, task * members + c, (get(x, task * members + c) - m) * r * get(w, at + c) + get(b, at + c))
+
+
+@kernel
+def grad_members(first, last, dy, x, dx, mean, inverse, w, sizes):
+    """dx of x [images, groups, members], by the sums over the members; a task is a group of an image."""
+    groups, members = sizes[0], sizes[1]
+    for task in range(first, last):
+        m, r, at = mean[task], inverse[task], task % groups * members
+        total, product = 0.0, 0.0
+        for low in range(0, members, CHUNK):
+            chunk_total, chunk_product = x.dtype.type(0), x.dtype.type(0)
+            for c in range(low, min(low + CHUNK, members)):
+                d = get(dy, task * members + c) * get(w, at + c)
+                chunk_total += d
+                chunk_product += d * (get(x, task * members + c) - m)
+            total += chunk_total
+            product += chunk_product
+        offset = x.dtype.type(total * r / members)
+        slope = x.dtype.type(product * r * r * r / members)
+        for c in range(members):
+            i = task * members + c
+            put(dx, i, get(dy, i) * get(w, at + c) * r - (get(x, i) - m) * slope - offset)
+
+
+@kernel
+def products_members(first, last, dy, x, mean, inverse, partial, sizes):
+    """partial[split, (sum of dy, sum of dy * (x - mean) * inverse), channel] over images; a task is a split."""
+    groups, members, images, splits = sizes[0], sizes[1], sizes[2], sizes[3]
+    lanes = groups * members
+    totals, products = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
+    for split in range(first, last):
+        sums = split * 2 * lanes
+        for c in range(2 * lanes):
+            put(partial, sums + c, 0)
+        end = images * (split + 1) // splits
+        for low in range(images * split // splits, end, _MOST_ROWS):
+            for c in range(lanes):
+                put(totals, c, 0)
+                put(products, c, 0)
+            for image in range(low, min(low + _MOST_ROWS, end)):
+                for group in range(groups):
+                    m, r = mean[image * groups + group], inverse[image * groups + group]
+                    for c in range(group * members, (group + 1) * members):
+                        d = get(dy, image * lanes + c)
+                        put(totals, c, get(totals, c) + d)
+                        put(products, c, get(products, c) + d * ((get(x, image * lanes + c) - m) * r))
+            for c in range(lanes):
+                put(partial, sums + c, get(partial, sums + c) + get(totals, c))
+                put(partial, sums + lanes + c, get(partial, sums + lanes + c) + get(products, c))

@@ -6,6 +6,15 @@ calls can be captured in a CUDA graph. runtime.py knows where kernels run, choic
 """
 
 from fastconv.cuda.choice import use_algorithm
+from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cuda.matmul import matmul
+from fastconv.cuda.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
+)
 from fastconv.cuda.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -28,7 +37,17 @@ __all__ = [
     "adaptive_max_pool_input_grad",
     "avg_pool_forward",
     "avg_pool_input_grad",
+    "batch_norm_forward",
+    "batch_norm_grad",
+    "batch_norm_statistics",
+    "conv_bias_grad",
+    "conv_forward",
+    "conv_input_grad",
+    "conv_weight_grad",
     "get_max_workspace",
+    "group_norm_forward",
+    "group_norm_grad",
+    "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
     "max_workspace",

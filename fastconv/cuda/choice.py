@@ -17,7 +17,7 @@ class Problem(NamedTuple):
     """What an algorithm is chosen by.
 
     Attributes:
-        window: The Window of a convolution or pooling, or None.
+        window: The Window of a convolution or pooling, the Plan of a normalisation, or None.
         dtype: Name of the dtype.
         last: Whether the arrays are stored channels last.
         architecture: Compute capability of the device, 80 for 8.0 and 90 for 9.0; 90 under the emulator.

@@ -3,12 +3,13 @@
     y[n,k,p] = b[k] + sum over c, r of x[n, c, p * stride - padding + r * dilation] * w[k,c,r]
 
 Three operators are closed under differentiation: convolution, its input gradient (which is the
-transposed convolution) and its weight gradient. Each rule below is written with the other two.
+transposed convolution) and its weight gradient. Each rule below is written with the other two, and with
+the gradient of a bias, a sum.
 Source: Dumoulin & Visin, arXiv:1603.07285.
 """
 
 from fastconv import autograd, backend
-from fastconv.functional.shape import squeeze, unsqueeze
+from fastconv.functional.shape import broadcast_to, reshape, squeeze, unsqueeze
 from fastconv.window import Window
 
 _CONV_DOC = """Cross-correlate {what} with a bank of filters, as torch.nn.functional.conv{rank}d.
@@ -140,7 +141,7 @@ def _conv(x, w, b, window):
         return (
             lambda: _conv_input_grad(dy, kept_w, None, window),
             lambda: _conv_weight_grad(kept_x, dy, window),
-            lambda: dy.sum(axis=_all_but_channels(window)),
+            lambda: _conv_bias_grad(dy, window.operator),
         )
 
     return autograd.record(window.operator, y, (x, w, b), rule, saves=(kept_x, kept_w))
@@ -155,7 +156,7 @@ def _conv_input_grad(dy, w, b, window):
         return (
             lambda: _conv(ddx, kept_w, None, window),
             lambda: _conv_weight_grad(ddx, kept_dy, window),
-            lambda: ddx.sum(axis=_all_but_channels(window)),
+            lambda: _conv_bias_grad(ddx, window.operator),
         )
 
     return autograd.record(window.operator, dx, (dy, w, b), rule, saves=(kept_dy, kept_w))
@@ -175,5 +176,13 @@ def _conv_weight_grad(x, dy, window):
     return autograd.record(window.operator, dw, (x, dy), rule, saves=(kept_x, kept_dy))
 
 
-def _all_but_channels(window):
-    return (0, *range(2, window.rank + 2))
+def _conv_bias_grad(dy, operator):
+    """db [K]."""
+    (values,) = autograd.arrays(dy)
+    db = backend.of(values).conv_bias_grad(values)
+    shape = values.shape
+
+    def rule(ddb, _):
+        return (lambda: broadcast_to(reshape(ddb, 1, shape[1], *(1,) * (len(shape) - 2)), *shape),)
+
+    return autograd.record(operator, db, (dy,), rule)

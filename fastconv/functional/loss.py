@@ -5,14 +5,14 @@ Class indices are arrays of integers and get no gradient. Every loss takes `redu
 
 from fastconv import backend
 from fastconv.arrays import describe, is_float, namespace_of
-from fastconv.autograd import Tensor, record
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.activation import log_softmax, logsigmoid
+from fastconv.functional.activation import log_softmax, logsigmoid, softmax
 from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
 from fastconv.functional.indexing import pick
 from fastconv.functional.operands import accumulator, array, as_int, check_broadcast, is_number, number, quiet, wrapped
 from fastconv.functional.reduction import mean, sum, summed
-from fastconv.functional.shape import reshape
+from fastconv.functional.shape import reshape, unsqueeze
 
 _DOC = """{what}, as torch.nn.functional.{name}.
 
@@ -187,7 +187,7 @@ _ONE_A_TARGET = 'A number, the mean being weighted by the factors of the classes
              _ONE_A_TARGET)  # fmt: skip
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
     x = _float("nll_loss", "input", input)
-    losses, each = _of_classes("nll_loss", _wide(input, x.dtype), x, target, weight, ignore_index, 0)
+    losses, each = _of_classes("nll_loss", _wide(input, x.dtype), x, target, weight, ignore_index)
     return _average("nll_loss", losses, each, reduction, x.dtype, input, target, weight)
 
 
@@ -201,18 +201,74 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     if not (is_number(label_smoothing) and 0 <= label_smoothing <= 1):
         raise ShapeError("cross_entropy", "label_smoothing", label_smoothing, "0 to 1")
     share = number(label_smoothing)
-    logs = log_softmax(_wide(input, x.dtype), _class_axis("cross_entropy", x))
     if is_float(t):
+        logs = log_softmax(_wide(input, x.dtype), _class_axis("cross_entropy", x))
         losses = _of_probabilities(logs, x, target, weight, ignore_index, share)
         return _finish("cross_entropy", losses, reduction, x.dtype.newbyteorder("="), input, target, weight)
-    losses, each = _of_classes("cross_entropy", logs, x, target, weight, ignore_index, share)
+    losses, each = _cross_entropy_of_classes(input, x, t, weight, ignore_index, share)
     return _average("cross_entropy", losses, each, reduction, x.dtype, input, target, weight)
+
+
+def _cross_entropy_of_classes(input, x, t, weight, ignore_index, share):
+    """Losses of the scores x of input with class indices t, by the operators, and the plain factor of each."""
+    name = "cross_entropy"
+    axis, ignored = _class_axis(name, x), as_int(name, "ignore_index", ignore_index)
+    _check_classes(name, x, t, axis)
+    factors = _factors(name, weight, x, axis)
+    xp = backend.namespace(x, t)
+    counted = xp.asarray(t != ignored)
+    classes = t.astype("int64", copy=False)
+    w = None if factors is None else raw(weight)
+    scores = input if isinstance(input, Tensor) else Tensor(input)
+    scores = scores if axis else unsqueeze(scores, 0)
+    arguments = (classes if axis else classes[None], w, ignored, share)
+    losses, logsumexp = backend.of(x, t, w).cross_entropy_forward(raw(scores), *arguments)
+
+    def rule(dlosses, _):
+        return (lambda: _cross_entropy_grad(dlosses, scores, logsumexp, arguments),)
+
+    losses = record(name, losses, (scores,), rule, saves=(scores,))
+    each = counted.astype(losses.dtype)
+    if factors is not None and x.shape[axis]:
+        each = xp.asarray(factors.reshape(-1)[xp.clip(xp.where(counted, classes, 0), 0, x.shape[axis] - 1)] * each)
+    return (losses if axis else reshape(losses, ())), each
+
+
+def _cross_entropy_grad(dlosses, scores, logsumexp, arguments):
+    """dx; of differentiable functions if somebody may ask for its gradient."""
+    if not is_grad_enabled():
+        plain = raw(dlosses), raw(scores), logsumexp, *arguments
+        return Tensor(backend.of(*plain[:3]).cross_entropy_grad(*plain))
+    classes, w, ignored, share = arguments
+    x = _wide(scores, scores.dtype)
+    xp = namespace_of(x.data)
+    counted = xp.asarray(classes != ignored)
+    count = x.shape[1]
+    factors = xp.ones(count, x.dtype) if w is None else w.astype(x.dtype)
+    factors = factors.reshape(-1, *(1,) * (x.ndim - 2))
+    known = xp.expand_dims(xp.where(counted, classes, 0), 1)
+    hits = xp.arange(count).reshape(factors.shape) == known
+    shares = xp.expand_dims(counted, 1) * factors * (hits * (1 - share) + share / max(count, 1))
+    totals = summed(shares, (1,), x.dtype, True)
+    return cast(
+        unsqueeze(masked(dlosses, counted), 1) * (softmax(x, 1) * Tensor(totals) - Tensor(shares)), scores.dtype
+    )
 
 
 def _class_axis(name, x):
     if x.ndim == 0:
         raise ShapeError(name, "input", "an array without axes", "[C], [N, C] or [N, C, ...]")
     return min(x.ndim - 1, 1)
+
+
+def _check_classes(name, x, t, axis):
+    """The shape of x without the axis of its classes, which is that of their indices t."""
+    if t.dtype.kind not in "iu":
+        raise DTypeError(name, "target", t.dtype.name, "integers, the indices of classes")
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    if t.shape != shape:
+        raise ShapeError(name, "target", list(t.shape), f"{list(shape)}, the shape of input {list(x.shape)} without C")
+    return shape
 
 
 def _factors(name, weight, x, axis):
@@ -226,15 +282,11 @@ def _factors(name, weight, x, axis):
     return w.astype(accumulator(x.dtype), copy=False).reshape(-1, *(1,) * (x.ndim - axis - 1))
 
 
-def _of_classes(name, logs, x, target, weight, ignore_index, smoothing):
+def _of_classes(name, logs, x, target, weight, ignore_index):
     """Losses of the log-probabilities of an array x with class indices, and the plain factor of each."""
     axis, t = _class_axis(name, x), array(name, "target", target)
     classes, ignored = x.shape[axis], as_int(name, "ignore_index", ignore_index)
-    if t.dtype.kind not in "iu":
-        raise DTypeError(name, "target", t.dtype.name, "integers, the indices of classes")
-    shape = x.shape[:axis] + x.shape[axis + 1 :]
-    if t.shape != shape:
-        raise ShapeError(name, "target", list(t.shape), f"{list(shape)}, the shape of input {list(x.shape)} without C")
+    shape = _check_classes(name, x, t, axis)
     xp = backend.namespace(x, t)
     counted = xp.asarray(t != ignored)
     wrong = t[counted & ((t < 0) | (t >= classes))]
@@ -247,11 +299,7 @@ def _of_classes(name, logs, x, target, weight, ignore_index, smoothing):
     known = xp.where(counted, t, 0).astype("int64")
     if factors is not None:
         each = xp.asarray(factors.reshape(-1)[known] * each)
-    losses = masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each
-    if smoothing:
-        spread = masked(sum(logs if factors is None else logs * factors, axis), counted)
-        losses = losses * (1 - smoothing) - spread * (smoothing / classes)
-    return losses, each
+    return masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each, each
 
 
 def _average(name, losses, each, reduction, dtype, *operands):

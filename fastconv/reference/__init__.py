@@ -6,9 +6,16 @@ each file, and rounded once, to the dtype of the first argument. Results are new
 and C-contiguous: unlike the other backends the reference does not keep a channels-last format.
 """
 
-from fastconv.reference.conv import conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
-from fastconv.reference.norm import batch_norm_forward, batch_norm_grad, batch_norm_statistics
+from fastconv.reference.norm import (
+    batch_norm_forward,
+    batch_norm_grad,
+    batch_norm_statistics,
+    group_norm_forward,
+    group_norm_grad,
+)
 from fastconv.reference.pool import (
     adaptive_avg_pool_forward,
     adaptive_avg_pool_input_grad,
@@ -33,9 +40,14 @@ __all__ = [
     "batch_norm_forward",
     "batch_norm_grad",
     "batch_norm_statistics",
+    "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
+    "cross_entropy_forward",
+    "cross_entropy_grad",
+    "group_norm_forward",
+    "group_norm_grad",
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",

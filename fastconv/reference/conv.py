@@ -1,27 +1,39 @@
-"""Reference convolution and its two gradients, 1-D to 3-D.
+"""Reference convolution and its gradients, 1-D to 3-D.
 
-    y[n,k,p]  = b[k] + sum over c, r of  x[n,c,i] * w[k,c,r]
+    y[n,k,p]  = b[k] + sum over c, r of  x[n,c,i] * w[k,c,r], then the activation
     dx[n,c,i] = b[c] + sum over k, r of dy[n,k,p] * w[k,c,r]
     dw[k,c,r] =        sum over n, p of dy[n,k,p] * x[n,c,i]
+    db[k]     =        sum over n, p of dy[n,k,p]
 
 where output position p and tap r meet at input position i = p * stride - padding_before + r * dilation
 on every axis, and k and c are of the same group. Meetings outside the input are left out of the sums, so
 that an infinite weight over padding adds nothing. One pass of each loop below is one tap r.
-Source: Dumoulin & Visin, arXiv:1603.07285.
+Source: Dumoulin & Visin, arXiv:1603.07285; the activations: Hendrycks & Gimpel, arXiv:1606.08415.
 """
+
+import math
 
 import numpy
 
+_erfc = numpy.vectorize(math.erfc, otypes=[float])
+
+_ACTIVATIONS = {
+    None: lambda y: y,
+    "relu": lambda y: numpy.maximum(y, 0),
+    "gelu": lambda y: 0.5 * y * _erfc(-y / math.sqrt(2)),
+    "silu": lambda y: y / (1 + numpy.exp(-y)),
+}
+
 
 @numpy.errstate(over="ignore", invalid="ignore")
-def conv_forward(x, w, b, window):
+def conv_forward(x, w, b, window, activation=None):
     """y [N, K, *output] of x [N, C, *size], w [K, C // groups, *kernel] and b [K] or None."""
     wide_x, wide_w = _grouped(x, window, axis=1), _grouped(w, window, axis=0)
     y = numpy.zeros(_grouped_shape(window.output_shape, window))
     for tap in numpy.ndindex(*window.kernel):
         at_y, at_x = meetings(window, tap)
         y[at_y] += numpy.einsum("ngc...,gkc->ngk...", wide_x[at_x], wide_w[(..., *tap)])
-    return _finish(y.reshape(window.output_shape), b, x)
+    return _finish(y.reshape(window.output_shape), b, x, activation)
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
@@ -45,6 +57,13 @@ def conv_weight_grad(x, dy, window):
         one_tap = numpy.einsum("ngkp,ngcp->gkc", _flat(wide_dy[at_y]), _flat(wide_x[at_x]))
         dw[(..., *tap)] = one_tap.reshape(window.weight_shape[:2])
     return _finish(dw, None, x)
+
+
+@numpy.errstate(over="ignore", invalid="ignore")
+def conv_bias_grad(dy):
+    """db [K] of dy [N, K, *output]."""
+    sums = dy.astype(numpy.float64, "C").sum(axis=(0, *range(2, dy.ndim)))
+    return _finish(sums, None, dy)
 
 
 def meetings(window, tap):
@@ -78,8 +97,8 @@ def _flat(array):
     return array.reshape(*array.shape[:3], numpy.prod(array.shape[3:], dtype=int))
 
 
-def _finish(sums, b, like):
-    """Add the bias [channels] and round to the dtype of `like`, native in byte order."""
+def _finish(sums, b, like, activation=None):
+    """Add the bias [channels], apply the activation and round to the dtype of `like`, native in byte order."""
     if b is not None:
         sums += b.astype(numpy.float64, "C").reshape(-1, *(1,) * (sums.ndim - 2))
-    return sums.astype(like.dtype.newbyteorder("="), "C")
+    return _ACTIVATIONS[activation](sums).astype(like.dtype.newbyteorder("="), "C")

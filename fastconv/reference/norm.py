@@ -1,4 +1,4 @@
-"""Reference batch normalisation over every axis but the channels.
+"""Reference normalisation: batch norm over every axis but the channels, group norm over groups of one image's.
 
     m = N * positions,  mean[c] = sum of x / m,  variance[c] = sum of (x - mean)^2 / m       (biased)
     h = (x - mean) / sqrt(variance + eps),  y = w * h + b
@@ -6,8 +6,9 @@
     db = sum of dy,  dw = sum of dy * h
     dx = w / sqrt(variance + eps) * (dy - db / m - h * dw / m)
 
-where dx goes through mean and variance, which are those of x itself.
-Source: Ioffe & Szegedy, arXiv:1502.03167, section 3.
+where dx goes through mean and variance, which are those of x itself. In group norm the means over dy and dy * h
+are taken of w * dy, since w differs within a group. A ReLU on y lets dy through unless y <= 0.
+Sources: Ioffe & Szegedy, arXiv:1502.03167, section 3; Wu & He, arXiv:1803.08494.
 """
 
 import numpy
@@ -29,23 +30,30 @@ def batch_norm_statistics(x):
 
 
 @numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
-def batch_norm_forward(x, mean, variance, w, b, eps):
-    """y [N, C, *size] of x [N, C, *size] and mean, variance, w, b [C]; w and b may be None."""
+def batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False):
+    """y [N, C, *size] of x [N, C, *size] and mean, variance, w, b [C]; w, b and residual [N, C, *size] may be None."""
     y = _normalised(x, mean, variance, eps)
     if w is not None:
         y *= _spread(w, x)
     if b is not None:
         y += _spread(b, x)
-    return y.astype(x.dtype.newbyteorder("="), "C")
+    if residual is not None:
+        y += residual.astype(numpy.float64, "C")
+    if relu:
+        y = numpy.where(y <= 0, 0, y)
+    return _rounded(y, x)
 
 
 @numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
-def batch_norm_grad(dy, x, mean, variance, w, eps):
+def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
     """dx [N, C, *size], dw [C] and db [C] of dy, x [N, C, *size] and mean, variance, w [C].
 
-    All three have the dtype of dy; w may be None, which stands for ones.
+    w may be None, which stands for ones. With y [N, C, *size], the result of a ReLU, also the gradient of the
+    residual: dy where y lets it pass. All have the dtype of dy.
     """
     wide_dy, h = dy.astype(numpy.float64, "C"), _normalised(x, mean, variance, eps)
+    if y is not None:
+        wide_dy = numpy.where(y.astype(numpy.float64, "C") <= 0, 0, wide_dy)
     m = x.size // x.shape[1] if x.shape[1] else 0
     db = wide_dy.sum(axis=_all_but_channels(x))
     dw = (wide_dy * h).sum(axis=_all_but_channels(x))
@@ -54,7 +62,50 @@ def batch_norm_grad(dy, x, mean, variance, w, eps):
         scale *= w.astype(numpy.float64, "C")
     through_mean, through_variance = (_spread(d / numpy.float64(m), x) for d in (db, dw))
     dx = _spread(scale, x) * (wide_dy - through_mean - h * through_variance)
-    return tuple(d.astype(dy.dtype.newbyteorder("="), "C") for d in (dx, dw, db))
+    results = (dx, dw, db) if y is None else (dx, dw, db, wide_dy)
+    return tuple(_rounded(d, dy) for d in results)
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def group_norm_forward(x, groups, w, b, eps):
+    """y [N, C, *size], mean and biased variance [N, groups] of x [N, C, *size] and w, b [C], which may be None."""
+    grouped = _grouped(x.astype(numpy.float64, "C"), groups)
+    m = numpy.float64(grouped.shape[2])
+    mean = grouped.sum(axis=2) / m
+    variance = ((grouped - mean[..., None]) ** 2).sum(axis=2) / m
+    y = ((grouped - mean[..., None]) / numpy.sqrt(variance + eps)[..., None]).reshape(x.shape)
+    if w is not None:
+        y *= _spread(w, x)
+    if b is not None:
+        y += _spread(b, x)
+    return _rounded(y, x), mean.astype(accumulator(x.dtype)), variance.astype(accumulator(x.dtype))
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+    """dx [N, C, *size], dw [C] and db [C] of dy, x [N, C, *size], mean, variance [N, groups] and w [C] or None."""
+    wide_dy, wide_x = (a.astype(numpy.float64, "C") for a in (dy, x))
+    mean, variance = (a.astype(numpy.float64, "C")[..., None] for a in (mean, variance))
+    inverse = 1 / numpy.sqrt(variance + eps)
+    h = (_grouped(wide_x, groups) - mean) * inverse
+    db = wide_dy.sum(axis=_all_but_channels(x))
+    dw = (wide_dy * h.reshape(x.shape)).sum(axis=_all_but_channels(x))
+    weighted = _grouped(wide_dy if w is None else wide_dy * _spread(w, x), groups)
+    m = numpy.float64(weighted.shape[2])
+    through_mean = weighted.sum(axis=2, keepdims=True) / m
+    through_variance = (weighted * h).sum(axis=2, keepdims=True) / m
+    dx = (inverse * (weighted - through_mean - h * through_variance)).reshape(x.shape)
+    return tuple(_rounded(d, dy) for d in (dx, dw, db))
+
+
+def _rounded(wide, like):
+    """A result in the dtype of `like`, native in byte order."""
+    return wide.astype(like.dtype.newbyteorder("="), "C")
+
+
+def _grouped(x, groups):
+    """x [N, C, *size] as [N, groups, values of a group]."""
+    return x.reshape(x.shape[0], groups, x[:1].size // groups if x.shape[0] else 0)
 
 
 def _normalised(x, mean, variance, eps):

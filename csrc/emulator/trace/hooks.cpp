@@ -7,6 +7,11 @@ namespace {
 using fastconv::emulator::Access;
 using fastconv::emulator::trace_access;
 
+/// Launchers meet atomics, in the guards of their static variables; kernels have none.
+void refuse_in_kernels() {
+  if (fastconv::emulator::state.running) fastconv::emulator::fail("an atomic operation in a kernel");
+}
+
 }  // namespace
 
 #define FASTCONV_HOOK(name, bytes, kind) \
@@ -19,12 +24,33 @@ using fastconv::emulator::trace_access;
   FASTCONV_HOOK(__tsan_volatile_read##bytes, bytes, kRead)    \
   FASTCONV_HOOK(__tsan_volatile_write##bytes, bytes, kWrite)
 
+#define FASTCONV_ATOMIC_HOOKS(bits, Type)                                         \
+  Type __tsan_atomic##bits##_load(const volatile Type* address, int) {            \
+    refuse_in_kernels();                                                          \
+    return __atomic_load_n(address, __ATOMIC_SEQ_CST);                            \
+  }                                                                               \
+  void __tsan_atomic##bits##_store(volatile Type* address, Type value, int) {     \
+    refuse_in_kernels();                                                          \
+    __atomic_store_n(address, value, __ATOMIC_SEQ_CST);                           \
+  }                                                                               \
+  Type __tsan_atomic##bits##_fetch_add(volatile Type* address, Type value, int) { \
+    refuse_in_kernels();                                                          \
+    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);                  \
+  }                                                                               \
+  Type __tsan_atomic##bits##_fetch_sub(volatile Type* address, Type value, int) { \
+    refuse_in_kernels();                                                          \
+    return __atomic_fetch_sub(address, value, __ATOMIC_SEQ_CST);                  \
+  }
+
 extern "C" {
 FASTCONV_HOOKS(1)
 FASTCONV_HOOKS(2)
 FASTCONV_HOOKS(4)
 FASTCONV_HOOKS(8)
 FASTCONV_HOOKS(16)
+FASTCONV_ATOMIC_HOOKS(8, uint8_t)
+FASTCONV_ATOMIC_HOOKS(32, uint32_t)
+FASTCONV_ATOMIC_HOOKS(64, uint64_t)
 
 void __tsan_read_range(void* address, size_t bytes) {
   trace_access(address, bytes, Access::kRead, __builtin_return_address(0));

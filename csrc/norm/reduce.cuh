@@ -1,0 +1,256 @@
+// reduce.cuh -- what the reductions of normalisation share: walks over memory and merges in a fixed order.
+//
+// A reduction has two stages: each of `splits` blocks a statistic sums its share and leaves a State in
+// `partial`, and a warp a statistic merges these in their order. With one split the block itself finishes.
+#pragma once
+#include "device/vector.h"
+#include "device/warp.h"
+#include "norm/shape.h"
+
+namespace fastconv {
+
+struct NormReduceTile {
+  static constexpr int kThreads = 256;
+  static constexpr int kWarps = kThreads / kWarp;
+  static constexpr int kMomentUnits = 4;   // vectors that a thread has in flight when it reads one array
+  static constexpr int kProductUnits = 2;  // and when it reads two or three
+  static constexpr int kColumnUnits = 64;  // most vectors of channels that a block spans, channels last
+  static_assert(kThreads % kWarp == 0 && kColumnUnits <= kThreads, "whole warps, at least a pixel a pass");
+};
+
+__host__ __device__ __forceinline__ float square_root(float value) { return sqrtf(value); }
+__host__ __device__ __forceinline__ double square_root(double value) { return sqrt(value); }
+
+template <class A>
+__device__ __forceinline__ A inverse_deviation(A variance, A eps) {
+  return A(1) / square_root(variance + eps);
+}
+
+/// a / b of numbers that are not negative; nearly all fit 32 bits, whose division is several times faster.
+__device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
+  if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+  return a / b;
+}
+
+/// The gradient that passes a ReLU with output y: none where y is 0 or less, all where it is NaN.
+template <class A>
+__device__ __forceinline__ A masked(A dy, A y) {
+  return y <= A(0) ? A(0) : dy;
+}
+
+/// What values are counted from, so that a mean that is large beside the deviation costs no digits.
+template <class A>
+__device__ __forceinline__ A origin_of(A first) {
+  return first - first == A(0) ? first : A(0);  // not if it is infinite or NaN: that has to reach the mean
+}
+
+/// Count, sum and sum of squared differences from the mean of some values, all less their origin.
+template <class A>
+struct Moments {
+  using Number = A;
+  static constexpr int kNumbers = 3;
+  A number[kNumbers] = {};
+
+  /// Source: Chan, Golub & LeVeque, Algorithms for computing the sample variance, The American
+  /// Statistician 37(3), 1983. It keeps sums, not means, so that an infinite value gives an infinite mean.
+  __device__ __forceinline__ void merge(const Moments& other) {
+    const A more = other.number[0], count = number[0], total = count + more;
+    if (more == A(0)) return;
+    if (count != A(0)) {
+      const A apart = other.number[1] / more - number[1] / count;
+      number[2] += apart * apart * (count * (more / total));
+    }
+    number[0] = total;
+    number[1] += other.number[1];
+    number[2] += other.number[2];
+  }
+};
+
+/// Sum of dy, and of dy times normalised x.
+template <class A>
+struct Products {
+  using Number = A;
+  static constexpr int kNumbers = 2;
+  A number[kNumbers] = {};
+
+  __device__ __forceinline__ void merge(const Products& other) {
+    number[0] += other.number[0];
+    number[1] += other.number[1];
+  }
+};
+
+/// Lane 0 gets what all lanes of the warp hold, merged as a tree.
+template <class State>
+__device__ __forceinline__ State warp_merged(State state) {
+#pragma unroll
+  for (int apart = kWarp / 2; apart > 0; apart /= 2) {
+    State other;
+#pragma unroll
+    for (int k = 0; k < State::kNumbers; ++k) {
+      other.number[k] = __shfl_down_sync(kFullMask, state.number[k], apart);
+    }
+    state.merge(other);
+  }
+  return state;
+}
+
+/// Every thread gets what kThreads neighbours hold, merged: a warp, or a block of NormReduceTile::kThreads.
+template <int kThreads, class State>
+__device__ __forceinline__ State all_merged(State state) {
+  static_assert(kThreads == kWarp || kThreads == NormReduceTile::kThreads, "a warp or the block");
+  state = warp_merged(state);
+  if constexpr (kThreads == kWarp) {
+#pragma unroll
+    for (int k = 0; k < State::kNumbers; ++k) {
+      state.number[k] = __shfl_sync(kFullMask, state.number[k], 0);
+    }
+    return state;
+  } else {
+    using A = typename State::Number;
+    FASTCONV_SHARED(A, of_warp, [NormReduceTile::kWarps][State::kNumbers]);
+    if (threadIdx.x % kWarp == 0) {
+#pragma unroll
+      for (int k = 0; k < State::kNumbers; ++k) of_warp[threadIdx.x / kWarp][k] = state.number[k];
+    }
+    __syncthreads();
+    State total;
+#pragma unroll
+    for (int warp = 0; warp < NormReduceTile::kWarps; ++warp) {
+      State other;
+#pragma unroll
+      for (int k = 0; k < State::kNumbers; ++k) other.number[k] = of_warp[warp][k];
+      total.merge(other);
+    }
+    return total;
+  }
+}
+
+/// The State of `part` of a statistic in partial [statistics, parts, kNumbers].
+template <class State, class A>
+__device__ __forceinline__ void store_part(A* partial, int64_t part, const State& state) {
+#pragma unroll
+  for (int k = 0; k < State::kNumbers; ++k) partial[part * State::kNumbers + k] = state.number[k];
+}
+
+/// Lane 0 gets the merged State of parts [first, first + parts) of partial.
+template <class State, class A>
+__device__ __forceinline__ State parts_merged(const A* partial, int64_t first, int64_t parts) {
+  State state;
+  for (int64_t part = threadIdx.x % kWarp; part < parts; part += kWarp) {
+    State other;
+#pragma unroll
+    for (int k = 0; k < State::kNumbers; ++k) {
+      other.number[k] = partial[(first + part) * State::kNumbers + k];
+    }
+    state.merge(other);
+  }
+  return warp_merged(state);
+}
+
+/// A thread's way through a share of the runs of a statistic, `width` elements at a time; neighbours in
+/// `threads` take neighbouring units.
+class Walk {
+ public:
+  __device__ Walk(const Runs& runs, int width, int64_t split, int64_t splits, int thread, int threads)
+      : stride_(runs.stride), width_(width), per_run_(runs.length / width), threads_(threads) {
+    const int64_t units = runs.runs * per_run_;
+    at_ = units * split / splits + thread;
+    end_ = units * (split + 1) / splits;
+    run_ = at_ / per_run_;
+    unit_ = at_ - run_ * per_run_;
+    run_step_ = threads / per_run_;
+    unit_step_ = threads - run_step_ * per_run_;
+  }
+  __device__ __forceinline__ bool inside() const { return at_ < end_; }
+  __device__ __forceinline__ int64_t run() const { return run_; }
+  __device__ __forceinline__ int64_t position() const { return unit_ * width_; }  // in the run
+  __device__ __forceinline__ int64_t offset() const { return run_ * stride_ + position(); }
+  __device__ __forceinline__ void next() {
+    at_ += threads_;
+    run_ += run_step_;
+    unit_ += unit_step_;
+    if (unit_ >= per_run_) {
+      unit_ -= per_run_;
+      ++run_;
+    }
+  }
+
+ private:
+  int64_t stride_, width_, per_run_, at_, end_, run_, unit_, run_step_, unit_step_;
+  int threads_;
+};
+
+/// How blocks share [images, rows, C] with channels innermost: a block has some vectors of channels of some
+/// rows of one image, a thread one of these vectors in every `pixels`-th row.
+struct Columns {
+  int64_t images, rows, channels;
+  int32_t units;   // vectors of channels of a block
+  int32_t chunks;  // blocks side by side over the channels
+  int32_t pixels;  // rows that a block reads at once
+  int64_t splits;  // blocks one below the other over the rows of an image
+  int64_t blocks() const { return images * splits * chunks; }
+};
+
+inline Columns columns_of(int64_t images, int64_t rows, int64_t channels, int width, int64_t splits) {
+  const int64_t all = channels / width;
+  const int64_t chunks = (all + NormReduceTile::kColumnUnits - 1) / NormReduceTile::kColumnUnits;
+  const int64_t units = (all + chunks - 1) / chunks;
+  return {images,
+          rows,
+          channels,
+          static_cast<int32_t>(units),
+          static_cast<int32_t>(chunks),
+          static_cast<int32_t>(NormReduceTile::kThreads / units),
+          splits};
+}
+
+/// A thread's share of Columns.
+struct ColumnShare {
+  int64_t image, split, channel, row, end;
+  int pixel;
+  bool active;
+
+  __device__ ColumnShare(const Columns& c, int width) {
+    const int64_t above = blockIdx.x / c.chunks;
+    image = above / c.splits;
+    split = above % c.splits;
+    pixel = threadIdx.x / c.units;
+    channel = (int64_t{blockIdx.x % c.chunks} * c.units + threadIdx.x % c.units) * width;
+    active = pixel < c.pixels && channel < c.channels;
+    row = c.rows * split / c.splits + pixel;
+    end = c.rows * (split + 1) / c.splits;
+  }
+};
+
+/// Threads of pixel 0 get what all pixels of their channels hold, merged as a tree. Every thread of the block
+/// has to call it; those that are not active hold nothing.
+template <class State, int V>
+__device__ __forceinline__ void merge_pixels(State (&state)[V], const Columns& c) {
+  using A = typename State::Number;
+  FASTCONV_SHARED(A, held, [V * State::kNumbers][NormReduceTile::kThreads]);
+  const int thread = threadIdx.x, pixel = thread / c.units;
+  for (int below = c.pixels; below > 1;) {
+    const int kept = (below + 1) / 2;
+    if (pixel >= kept && pixel < below) {
+#pragma unroll
+      for (int i = 0; i < V * State::kNumbers; ++i) {
+        held[i][thread] = state[i / State::kNumbers].number[i % State::kNumbers];
+      }
+    }
+    __syncthreads();
+    if (pixel + kept < below) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        State other;
+#pragma unroll
+        for (int k = 0; k < State::kNumbers; ++k) {
+          other.number[k] = held[v * State::kNumbers + k][thread + kept * c.units];
+        }
+        state[v].merge(other);
+      }
+    }
+    below = kept;  // the next pass writes what lies above and reads what nobody reads now
+  }
+}
+
+}  // namespace fastconv
