@@ -55,6 +55,16 @@ def test_new_and_removed_kernels_name_the_command():
     assert gone == "sm_80 old: is committed and no longer there; python -m bench gates --update removes it"
 
 
+def test_of_another_compiler_only_spills_are_judged():
+    made_by = {"compiler": {"nvcc": {"versions": ["13.0.88"]}}}
+    another = {"compiler": {"nvcc": {"versions": ["13.1.0"]}}}
+    committed = {**made_by, "sm_80": {"k": KERNEL, "gone": KERNEL}}
+    more = {"k": {**KERNEL, "registers": 99}, "new": KERNEL}
+    assert len(sass.problems(committed, {**made_by, "sm_80": more})) == 3
+    assert sass.problems(committed, {**another, "sm_80": more}) == []
+    assert len(sass.problems(committed, {**another, "sm_80": {"k": {**KERNEL, "spills": 1}}})) == 1
+
+
 def test_architectures_that_were_not_built_are_not_compared():
     assert sass.problems({"sm_80": {"k": KERNEL}, "sm_90a": {"k": KERNEL}}, {"sm_80": {"k": KERNEL}}) == []
 
@@ -108,6 +118,7 @@ END
 ;;
 -elf) cat <<END
 arch = sm_80
+Tool Version: Cuda compilation tools, release 13.0, V13.0.88
 .nv.info._ZN8fastconv1kIfEEvPf
 	Attribute:	EIATTR_MAX_THREADS
 	Format:	EIFMT_SVAL
@@ -125,7 +136,10 @@ def test_numbers_are_read_from_what_cuobjdump_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(sass, "_tool", lambda name: str(tmp_path / name))
     counts = {"mma": 1, "ldg128": 1, "ldgsts128": 1}
     usage = {"registers": 40, "threads": 256, "shared": 512, "stack": 8, "spills": 1, "occupancy": 75}
-    assert sass.measure(tmp_path / "any.so") == {"sm_80": {"k<float>": {**usage, **counts}}}
+    assert sass.measure(tmp_path / "any.so") == {
+        "compiler": {"nvcc": {"versions": ["13.0.88"]}},
+        "sm_80": {"k<float>": {**usage, **counts}},
+    }
 
 
 def test_without_a_disassembler_it_says_what_to_install(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def gates(options):
             committed = {**(committed if name == "sass" else {}), **measured}  # of other architectures stays
             files.dump(name, committed)
         found = _PROBLEMS[name](committed, measured)
-        entries = sum(len(entries) for entries in measured.values())
+        entries = sum(len(entries) for group, entries in measured.items() if group != sass.COMPILER)
         print("\n".join([f"{name}: {entries} entries, {len(found)} problems", *found]))
         status = max(status, int(bool(found)))
     return status

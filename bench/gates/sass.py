@@ -30,11 +30,14 @@ COUNTED = {
 }
 _SPILLS = r"LDL|STL"
 
+COMPILER = "compiler"  # the group of what is no kernel
+
 _ARCH = re.compile(r"arch = (sm_\w+)")
 _FUNCTION = re.compile(r"\s*Function\s*:\s*(\S+)")
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)")
 _USAGE_OF = re.compile(r" Function (\S+):")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_COMPILER = re.compile(r"Tool Version: .*\bV([\d.]+)")
 _ATTRIBUTES_OF = re.compile(r"\.nv\.info\.(\S+)$")
 
 
@@ -72,7 +75,8 @@ def measure(extension):
     Returns:
         A dict from architecture, such as "sm_80", to a dict from kernel, such as "layout_copy_kernel<float>", to its
         numbers: registers, threads of a block at most (0 where no launch bound says so), bytes of static shared memory
-        and of stack, spills, percent of the warps that fit a multiprocessor, and of COUNTED what is not 0.
+        and of stack, spills, percent of the warps that fit a multiprocessor, and of COUNTED what is not 0. Besides,
+        under COMPILER, what compiled them.
 
     Raises:
         ToolError: cuobjdump or nvdisasm is not there.
@@ -81,7 +85,8 @@ def measure(extension):
         dumped = _Cuobjdump(folder, extension)
         opcodes = _opcodes(dumped("-sass"))
         usage = _usage(dumped("-res-usage"))
-        threads = _threads(dumped("-elf"))
+        headers = dumped("-elf")
+    threads = _threads(headers)
     readable = _readable({name for _, name in usage})
     numbers = collections.defaultdict(dict)
     for (arch, name), (registers, stack, shared) in usage.items():
@@ -89,7 +94,8 @@ def measure(extension):
             continue
         found = _numbers(arch, registers, stack, shared, threads.get((arch, name), 0), opcodes[arch, name])
         numbers[arch][readable[name]] = found
-    return dict(numbers)
+    compilers = sorted({match[1] for line in headers if (match := _COMPILER.search(line))})
+    return {COMPILER: {"nvcc": {"versions": compilers}}, **numbers}
 
 
 def _numbers(arch, registers, stack, shared, threads, opcodes):
@@ -139,23 +145,29 @@ def problems(committed, measured):
 
     Args:
         committed: Content of sass.json.
-        measured: What measure() returned; architectures that are not in it are not compared.
+        measured: What measure() returned; architectures that are not in it are not compared, and of the code of
+            another compiler than the committed one only the spills are judged.
 
     Returns:
         A list of sentences.
     """
     found = []
+    same = committed.get(COMPILER, measured.get(COMPILER)) == measured.get(COMPILER)
     for arch, kernels in measured.items():
+        if arch == COMPILER:
+            continue
         known = committed.get(arch, {})
         for kernel, numbers in kernels.items():
             where = f"{arch} {kernel}"
             if numbers["spills"] or numbers["stack"]:
                 found.append(f"{where}: {numbers['spills']} spills, {numbers['stack']} bytes of stack, expected none")
+            if not same:
+                continue
             if kernel in known:
                 found.extend(f"{where}: {words}" for words in _worse(known[kernel], numbers))
             else:
                 found.append(f"{where}: has no committed numbers; {UPDATE} writes them")
-        gone = sorted(set(known) - set(kernels))
+        gone = sorted(set(known) - set(kernels)) if same else ()
         found.extend(f"{arch} {kernel}: is committed and no longer there; {UPDATE} removes it" for kernel in gone)
     return found
 
