@@ -10,6 +10,7 @@
 #include "device/error.h"
 #include "device/primitives.h"
 #include "layout/layout.h"
+#include "loss/loss.h"
 #include "matmul/matmul.h"
 #include "norm/norm.h"
 #include "pool/pool.h"
@@ -155,6 +156,12 @@ void bind_pool(py::module_& m) {
   m.def("pool_scatter", &fc::pool_scatter, NoGil());
 }
 
+void bind_loss(py::module_& m) {
+  m.def("cross_entropy_weight_sum", &fc::cross_entropy_weight_sum, NoGil());
+  m.def("cross_entropy_forward", &fc::cross_entropy_forward, NoGil());
+  m.def("cross_entropy_grad", &fc::cross_entropy_grad, NoGil());
+}
+
 void bind_resize(py::module_& m) {
   py::class_<fc::ResizeAxis>(m, "ResizeAxis", py::module_local())
       .def(py::init(
@@ -192,6 +199,7 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_layout(m);
   bind_conv_depthwise(m);
   bind_pool(m);
+  bind_loss(m);
   bind_resize(m);
   bind_matmul(m);
   bind_norm(m);

@@ -193,7 +193,7 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
 
 @_documented("Cross-entropy of unnormalised scores with classes, or with probabilities of classes",
              _CLASS_ARGS + "\n        label_smoothing: Share of the target that is spread over all classes, 0 to 1.",
-             "a class or label_smoothing is out of range, ", "Scores, [C], [N, C] or [N, C, ...]",
+             "label_smoothing or, on the CPU, a class is out of range, ", "Scores, [C], [N, C] or [N, C, ...]",
              "Classes, integers, the shape of input without C; or probabilities, the shape and dtype of input",
              _ONE_A_TARGET)  # fmt: skip
 def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
