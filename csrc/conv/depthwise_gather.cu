@@ -17,7 +17,7 @@ bool launch_depthwise_gather(Format format, Address x, Address w, Address b, Add
   const bool aligned = (x | y) % 16 == 0;
   if (format == Format::kChannelsLast) {
     DepthwisePixels plan;
-    if (!plan_pixels(gather, kRun<A>, sizeof(T), aligned, plan)) return false;
+    if (!plan_pixels(gather, kRun<A>, sizeof(T), aligned, false, plan)) return false;
     FASTCONV_LAUNCH((depthwise_gather_pixels_kernel<T>), blocks_for(plan.blocks, 1), plan.threads,
                     plan.shared_bytes, pointer<CUstream_st>(stream), pointer<const T>(x), pointer<const T>(w),
                     pointer<const T>(b), pointer<T>(y), plan, activation);

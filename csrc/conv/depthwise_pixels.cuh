@@ -9,80 +9,10 @@
 // meeting.
 #pragma once
 #include "activation.h"
-#include "conv/depthwise_pixels_plan.h"
-#include "conv/depthwise_quad.cuh"
-#include "conv/small_divisor.cuh"
+#include "conv/depthwise_patches.cuh"
 #include "device/warp.h"
 
 namespace fastconv {
-
-/// Where a block and its tile lie.
-struct DepthwisePixelsPlace {
-  int64_t first_image;
-  int images;
-  int channel;        // first of the block's
-  int row, column;    // first output of the tile
-  int rows, columns;  // outputs of it
-  int top, left;      // input position of row 0 and of column 0 in shared memory
-
-  __device__ __forceinline__ DepthwisePixelsPlace(const DepthwisePixels& plan, int run, int64_t block) {
-    const DepthwiseGather& g = plan.gather;
-    channel = static_cast<int>(block % plan.chunks) * plan.lanes * run;
-    block /= plan.chunks;
-    column = static_cast<int>(block % plan.column_tiles) * plan.tile_columns;
-    block /= plan.column_tiles;
-    row = static_cast<int>(block % plan.row_tiles) * plan.tile_rows;
-    first_image = block / plan.row_tiles * plan.images;
-    images = static_cast<int>(min(int64_t{plan.images}, g.batch - first_image));
-    rows = min(plan.tile_rows, g.output[1] - row);
-    columns = min(plan.tile_columns, g.output[2] - column);
-    top = row * g.stride[1] - g.padding[1];
-    left = column * g.stride[2] - g.padding[2];
-  }
-};
-
-/// Copy what the tile meets of slice `depth` of an image to its slot; the zeros around stay.
-template <class T>
-__device__ __forceinline__ void load_depthwise_pixels(const T* __restrict__ x, Quad<accumulator_t<T>>* tile,
-                                                      const DepthwisePixels& plan,
-                                                      const DepthwisePixelsPlace& at, int64_t image,
-                                                      int depth) {
-  using A = accumulator_t<T>;
-  constexpr int kR = kRun<A>, kV = kVector<T>;
-  const DepthwiseGather& g = plan.gather;
-  const int top = max(at.top, 0), left = max(at.left, 0);
-  const int bottom = at.top + (at.rows - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
-  const int right = at.left + (at.columns - 1) * g.stride[2] + (g.kernel[2] - 1) * g.dilation[2] + 1;
-  const int rows = min(bottom, g.size[1]) - top, columns = min(right, g.size[2]) - left;
-  if (rows <= 0 || columns <= 0) return;
-  const T* from =
-      x + (((image * g.size[0] + depth) * g.size[1] + top) * g.size[2] + left) * g.channels + at.channel;
-  Quad<A>* to =
-      tile + ((depth % plan.slots * plan.rows + top - at.top) * plan.columns + left - at.left) * plan.lanes;
-  const int many = plan.lanes * kR / (plan.vectors ? kV : 1);
-  const SmallDivisor by_columns(columns);
-  for (int i = threadIdx.x; i < rows * columns * many; i += plan.threads) {
-    const int v = i % many;  // a power of two
-    uint32_t c = i / many;
-    const uint32_t r = by_columns.divide(c);
-    const int channel = plan.vectors ? v * kV : v;
-    if (at.channel + channel >= g.channels) continue;
-    const T* source = from + (int64_t{r} * g.size[2] + c) * g.channels + channel;
-    Quad<A>* pixel = to + (r * plan.columns + c) * plan.lanes;
-    if (plan.vectors) {
-      store_quads(pixel, channel / kR, 0, plan.lanes, load_vector<kV>(source));
-    } else {
-      pixel[v % plan.lanes][v / plan.lanes] = widen(*source);
-    }
-  }
-}
-
-/// Channel k of a lane, from the block's first: neighbours of a vector; or, where pixels are not aligned, in
-/// an order in which neighbouring lanes access neighbouring channels.
-template <class A>
-__device__ __forceinline__ int depthwise_channel(const DepthwisePixels& plan, int lane, int k) {
-  return plan.vectors ? lane * kRun<A> + k : k * plan.lanes + lane;
-}
 
 /// Spread the taps of the block's channels; whether all that this thread saw are finite.
 template <class T>
@@ -170,7 +100,7 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
   using Tile = DepthwisePixelsTile;
   constexpr int kR = kRun<A>, kP = Tile::kPixels;
   FASTCONV_DYNAMIC_SHARED(Quad<A>, tile);
-  FASTCONV_SHARED(int, wild, [Tile::kMaxThreads / kWarp]);
+  FASTCONV_SHARED(int, wild, [kDepthwiseFlags]);
   Quad<A>* taps = tile + plan.tile_quads();
   const DepthwiseGather& g = plan.gather;
   const DepthwisePixelsPlace at(plan, kR, blockIdx.x);
@@ -178,6 +108,7 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
   const int all_quads = plan.tile_quads() + static_cast<int>(g.kernel.product()) * plan.tap_quads();
   for (int i = thread; i < all_quads; i += plan.threads) store_vector(&tile[i][0], Quad<A>{});
 
+  if (thread < kDepthwiseFlags) wild[thread] = 0;
   const int lane = thread % plan.lanes;
   int rest = thread / plan.lanes;
   const int row = rest % plan.tile_rows;  // before the units: rows of four lanes fill different banks
@@ -193,8 +124,7 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
     if (b && channel < g.channels) bias[k] = widen(b[channel]);
   }
   __syncthreads();
-  const int any = __any_sync(kFullMask, !load_depthwise_pixel_taps(w, taps, plan, at));
-  if (thread % kWarp == 0) wild[thread / kWarp] = any;
+  flag_if_wild(wild, load_depthwise_pixel_taps(w, taps, plan, at), false);
 
   for (int64_t image = at.first_image; image < at.first_image + at.images; ++image) {
     int loaded = -1;  // slices up to this one have been in the ring
@@ -208,8 +138,7 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
       loaded = max(loaded, end - 1);
       __syncthreads();
       if (!computes || step >= steps) continue;
-      bool finite = true;
-      for (int warp = 0; warp < plan.threads / kWarp; ++warp) finite = finite && !wild[warp];
+      const bool finite = all_finite(wild);
       Quad<A> acc[kP] = {};
       for (int t = 0; t < g.kernel[0]; ++t) {
         const int d = begin + step * g.stride[0] + t * g.dilation[0];

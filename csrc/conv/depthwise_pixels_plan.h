@@ -9,6 +9,7 @@ struct DepthwisePixelsTile {
   static constexpr int kMaxThreads = 256;
   static constexpr int kPixels =
       8;  // neighbouring outputs that a thread computes, each 16 bytes of accumulators
+  static constexpr int kTaps = 8;   // neighbouring taps that a thread of the weight gradient sums
   static constexpr int kChunk = 4;  // taps between two moves of the registers that hold the source
   static constexpr int kLanes = 8;  // threads side by side in the channels: 128 bytes of accumulators
   static constexpr int kFewLanes =
@@ -49,26 +50,29 @@ inline void exchange_axes(DepthwiseGather& gather) {
   }
 }
 
-/// Fill in what follows from tile, lanes and steps; false if it does not fit `budget`.
-inline bool lay_out(DepthwisePixels& plan, int64_t budget) {
+/// Fill in what follows from tile, lanes and steps; false if it does not fit `budget`. For the weight
+/// gradient the tile of the result is held as well, and taps are not.
+inline bool lay_out(DepthwisePixels& plan, bool weight_grad, int64_t budget) {
   using depthwise::divide_up;
+  using depthwise::round_up;
   using Tile = DepthwisePixelsTile;
   const DepthwiseGather& g = plan.gather;
   plan.units = divide_up(plan.tile_columns, Tile::kPixels);
   const int64_t slots = int64_t{plan.steps - 1} * g.stride[0] + depthwise_span(g, 0);
   const int64_t rows = int64_t{plan.tile_rows - 1} * g.stride[1] + depthwise_span(g, 1);
-  int64_t columns = int64_t{plan.units * Tile::kPixels - 1} * g.stride[2] + depthwise_span(g, 2);
-  if (g.stride[2] == 1 && g.dilation[2] == 1) {
-    columns = plan.units * Tile::kPixels - 1 + depthwise::round_up(g.kernel[2], Tile::kChunk);
-  }
+  // A row of taps is read in whole chunks.
+  const bool chunks = weight_grad || (g.stride[2] == 1 && g.dilation[2] == 1);
+  const int64_t taps = chunks ? round_up(g.kernel[2], weight_grad ? Tile::kTaps : Tile::kChunk) : g.kernel[2];
+  int64_t columns = int64_t{plan.units * Tile::kPixels - 1} * g.stride[2] + (taps - 1) * g.dilation[2] + 1;
   columns |= plan.lanes == Tile::kLanes ? 0 : 1;  // rows of four lanes begin in different banks by turns
-  const int64_t threads = int64_t{plan.lanes} * plan.units * plan.tile_rows * plan.steps;
-  const int64_t quads = slots * rows * columns * plan.lanes + g.kernel.product() * plan.tap_quads();
-  if (threads > Tile::kMaxThreads || 16 * quads > budget) return false;
+  const int64_t results = int64_t{plan.units} * plan.tile_rows * plan.steps * plan.lanes;
+  const int64_t beside = weight_grad ? results * Tile::kPixels : g.kernel.product() * plan.tap_quads();
+  const int64_t quads = slots * rows * columns * plan.lanes + beside;
+  if ((results > Tile::kMaxThreads && !weight_grad) || 16 * quads > budget) return false;
   plan.slots = static_cast<int32_t>(slots);
   plan.rows = static_cast<int32_t>(rows);
   plan.columns = static_cast<int32_t>(columns);
-  plan.threads = static_cast<int32_t>(depthwise::round_up(threads, int64_t{32}));
+  plan.threads = static_cast<int32_t>(round_up(results, int64_t{32}));
   plan.shared_bytes = 16 * quads;
   return true;
 }
@@ -77,7 +81,7 @@ inline bool lay_out(DepthwisePixels& plan, int64_t budget) {
 ///
 /// run: accumulators in a quad. aligned: whether source and result are.
 inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_bytes, bool aligned,
-                        DepthwisePixels& plan) {
+                        bool weight_grad, DepthwisePixels& plan) {
   using depthwise::divide_up;
   using depthwise::round_up;
   using Tile = DepthwisePixelsTile;
@@ -103,7 +107,7 @@ inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_byte
                            plan.tile_rows < std::min(g.output[1], Tile::kLeastSide);
         if (small && !last_resort) break;
         for (plan.steps = std::min(g.output[0], Tile::kMostSteps); plan.steps > 0; plan.steps /= 2) {
-          if (!lay_out(plan, budget)) continue;
+          if (!lay_out(plan, weight_grad, budget)) continue;
           const bool idle = plan.threads < Tile::kLeastThreads && plan.steps < g.output[0];
           if (!idle || last_resort) return true;
         }

@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(DepthwisePlanesTile::kMaxThreads)
   using A = accumulator_t<T>;
   constexpr int kR = kRun<A>;
   FASTCONV_DYNAMIC_SHARED(Quad<A>, tile);
-  FASTCONV_SHARED(int, wild, [DepthwisePlanesTile::kMaxThreads / kWarp]);
+  FASTCONV_SHARED(int, wild, [kDepthwiseFlags]);
   Quad<A>* taps = tile + plan.planes * plan.plane_quads;
   T* staged = reinterpret_cast<T*>(taps + plan.planes * plan.weight_quads);
   const DepthwiseGather& g = plan.gather;
@@ -182,6 +182,7 @@ __global__ void __launch_bounds__(DepthwisePlanesTile::kMaxThreads)
     store_vector(&tile[i][0], Quad<A>{});
   }
 
+  if (threadIdx.x < kDepthwiseFlags) wild[threadIdx.x] = 0;
   const DepthwisePlanesThread thread(plan, at, kR);
   const Quad<A>* mine =
       tile + thread.plane * plan.plane_quads + thread.row * g.stride[1] * plan.row_quads + thread.unit;
@@ -198,15 +199,11 @@ __global__ void __launch_bounds__(DepthwisePlanesTile::kMaxThreads)
         const bool new_taps = (image == 0 && p == 0) || g.pairs > 1;
         __syncthreads();  // the ring is zeroed, or read to the end
         if (new_taps) {
-          const int any = __any_sync(kFullMask, !load_depthwise_taps(w, taps, plan, at, m));
-          if (threadIdx.x % kWarp == 0) wild[threadIdx.x / kWarp] = any;
+          flag_if_wild(wild, load_depthwise_taps(w, taps, plan, at, m), false);
         }
         load_depthwise_slices(x, tile, plan, at, m, max(first, g.pairs > 1 ? 0 : loaded + 1), end);
         __syncthreads();
-        if (new_taps) {
-          finite = true;
-          for (int warp = 0; warp < plan.threads / kWarp; ++warp) finite = finite && !wild[warp];
-        }
+        if (new_taps) finite = all_finite(wild);
         if (!thread.computes) continue;
         for (int t = 0; t < g.kernel[0]; ++t) {
           const int d = first + t * g.dilation[0];
