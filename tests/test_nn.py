@@ -49,6 +49,16 @@ CASES = [
     ("BatchNorm2d", (3,), dict(momentum=0.3), (4, 3, 5, 2)),
     ("BatchNorm2d", (3,), dict(affine=False), (4, 3, 5, 2)),
     ("BatchNorm3d", (3,), dict(track_running_stats=False), (2, 3, 2, 3, 4)),
+    ("InstanceNorm1d", (3,), {}, (2, 3, 5)),
+    ("InstanceNorm1d", (3,), dict(affine=True, track_running_stats=True), (3, 5)),
+    ("InstanceNorm2d", (3,), dict(affine=True, momentum=0.3, track_running_stats=True), (4, 3, 5, 2)),
+    ("InstanceNorm2d", (3,), dict(track_running_stats=True, momentum=None), (4, 3, 5, 2)),
+    ("InstanceNorm3d", (3,), dict(affine=True, eps=0.1), (3, 2, 3, 4)),
+    ("LayerNorm", (5,), {}, (4, 3, 5)),
+    ("LayerNorm", ((3, 5),), dict(bias=False), (4, 3, 5)),
+    ("LayerNorm", ([4, 3, 5],), dict(elementwise_affine=False, eps=0.1), (4, 3, 5)),
+    ("GroupNorm", (2, 6), {}, (4, 6)),
+    ("GroupNorm", (3, 6), dict(affine=False), (2, 6, 3, 2)),
     ("ReLU", (), {}, (4, 5)),
     ("ReLU6", (), {}, (4, 5)),
     ("LeakyReLU", (0.2,), {}, (4, 5)),
@@ -163,7 +173,7 @@ def test_state_dict_has_pytorchs_names_layouts_and_dtypes(case):
     theirs.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()})
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if not c[0].startswith("BatchNorm")], ids=lambda c: c[0])
+@pytest.mark.parametrize("case", [c for c in CASES if "Norm" not in c[0]], ids=lambda c: c[0])
 def test_repr_is_pytorchs(case):
     name, args, kwargs, _ = case
     assert repr(getattr(nn, name)(*args, **kwargs)) == repr(getattr(torch.nn, name)(*args, **kwargs))
@@ -172,6 +182,18 @@ def test_repr_is_pytorchs(case):
 def test_repr_of_batch_norm_names_its_options():
     expected = "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
     assert repr(nn.BatchNorm2d(3)) == expected
+
+
+def test_repr_of_the_other_norms_names_their_options():
+    options = "eps=1e-05, momentum=0.1, affine=False, bias=False, track_running_stats=False"
+    assert repr(nn.InstanceNorm2d(3)) == f"InstanceNorm2d(3, {options})"
+    assert repr(nn.LayerNorm((2, 5))) == "LayerNorm((2, 5), eps=1e-05, elementwise_affine=True, bias=True)"
+    assert repr(nn.GroupNorm(3, 6, bias=False)) == "GroupNorm(3, 6, eps=1e-05, affine=True, bias=False)"
+
+
+def test_instance_norm_warns_of_channels_that_it_did_not_expect():
+    with pytest.warns(UserWarning, match="InstanceNorm2d: input has 4 channels, expected 3"):
+        nn.InstanceNorm2d(3)(numpy.zeros((2, 4, 5, 5), "float32"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
@@ -304,6 +326,15 @@ def test_layers_are_made_in_a_dtype(dtype):
         lambda: nn.BatchNorm2d(3)(numpy.zeros((4, 3, 2), "float32")),
         lambda: nn.BatchNorm1d(3)(numpy.zeros((4, 3, 2, 2), "float32")),
         lambda: nn.BatchNorm1d(3)([1.0]),
+        lambda: nn.InstanceNorm2d(3, affine=True)(numpy.zeros((2, 4, 5, 5), "float32")),
+        lambda: nn.InstanceNorm2d(3)(numpy.zeros((2, 3), "float32")),
+        lambda: nn.InstanceNorm2d(3)([1.0]),
+        lambda: nn.LayerNorm(3.5),
+        lambda: nn.LayerNorm((2, -1)),
+        lambda: nn.LayerNorm((2, 3))(numpy.zeros((4, 3, 2), "float32")),
+        lambda: nn.GroupNorm(2, 5),
+        lambda: nn.GroupNorm(0, 5),
+        lambda: nn.GroupNorm(2.0, 4),
         lambda: nn.Dropout(1.5),
         lambda: nn.MSELoss(reduction="average"),
         lambda: nn.CrossEntropyLoss(label_smoothing=2),

@@ -15,7 +15,7 @@ from fastconv.arrays import is_array
 from fastconv.autograd import Tensor
 from fastconv.cases import conv, loss, norm, pool, resize
 from fastconv.cases.case import Draw, by
-from fastconv.tolerance import batch_norm_scales, cross_entropy_scales
+from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 DTYPES = ("float32", "float64")
 
@@ -118,6 +118,8 @@ def gradient_cases():
         rows.append(_adaptive("max", row))
     for row in (*norm.SHAPES, norm.STORED_SHAPE):
         rows.extend(_batch_norms(row))
+    for row in (*norm.GROUPED, norm.STORED_GROUPED):
+        rows.extend(_group_norms(row))
     for row in (*resize.SIZES, resize.STORED_SIZE):
         rows.extend(_interpolations(row))
     for row in (*loss.SCORES, loss.STORED_SCORES):
@@ -158,6 +160,8 @@ def _solution(case):
         return expected, _batch_norm_scales(inputs, options, dy)
     if case.function == "cross_entropy":
         return expected, _cross_entropy_scales(inputs, options, dy)
+    if case.function in ("layer_norm", "group_norm", "instance_norm"):
+        return expected, _group_norm_scales(case.function, inputs, options, dy)
     # A sum of products has the scale of its absolute values; a maximum is a choice, whose gradient alone is a sum.
     is_max = "max" in case.function
     absolute = {k: v if is_max else numpy.abs(v) for k, v in inputs.items()}
@@ -178,6 +182,31 @@ def _batch_norm_scales(inputs, options, dy):
     updates = reference.batch_norm_statistics(abs(x))[0], reference.batch_norm_statistics(x)[1]
     # 2: the unbiased variance is at most twice the biased one
     return (*scales, *(abs(old) + 2 * new for old, new in zip(running, updates, strict=True)))
+
+
+def _group_norm_scales(function, inputs, options, dy):
+    x, w, b = inputs["input"], inputs.get("weight"), inputs.get("bias")
+    running = [options[k] for k in ("running_mean", "running_var") if k in options]
+    if not options.get("use_input_stats", True):
+        scales = batch_norm_scales(dy, x, *running, w, b, options["eps"])
+    else:
+        groups = options.get("num_groups", x.shape[1] or 1)
+        if function == "layer_norm":
+            length = math.prod(options["normalized_shape"])
+            dy, x = (a.reshape(a.size // max(length, 1), length) for a in (dy, x))
+            w, b = (None if a is None else a.reshape(length) for a in (w, b))
+            groups = 1
+        statistics = reference.group_norm_forward(x, groups, None, None, 0.0)[1:]
+        scales = group_norm_scales(dy, x, *statistics, groups, w, b, options["eps"])
+        if running and x.size:
+            updates = reference.group_norm_forward(abs(x), groups, None, None, 0.0)[1], statistics[1]
+            running = [abs(old) + 2 * new.mean(axis=0) for old, new in zip(running, updates, strict=True)]
+    y, dx, dw, db = (s.reshape(inputs[k].shape) if k in inputs else s for s, k in zip(scales, _RESULTS, strict=True))
+    return (y, dx, *([dw] if w is not None else []), *([db] if b is not None else []), *map(abs, running))
+
+
+# Which of the inputs has the shape of y, dx, dw and db.
+_RESULTS = ("input", "input", "weight", "bias")
 
 
 def _conv(row):
@@ -307,3 +336,34 @@ def _batch_norms(row):
             problem += "" if affine else ", no weight"
             lengths = (max(count, 1),) * (6 if affine else 4)
             yield "batch_norm", problem, n * channels * math.prod(size), make, lengths
+
+
+def _group_norms(row):
+    """Layer norm of the last axes, group norm, and instance norm by its own and by running statistics."""
+    n, channels, size, groups = row
+    shape, positions = (n, channels, *size), math.prod(size)
+    work = n * channels * positions
+    plans = [("group_norm", dict(num_groups=groups), (channels,), channels // groups * positions)]
+    plans.append(("layer_norm", dict(normalized_shape=shape[1:]), shape[1:], channels * positions))
+    if positions > 1:
+        plans.append(("instance_norm", dict(use_input_stats=True, momentum=_MOMENTUM), (channels,), positions))
+    if size and groups == channels:
+        plans.append(("instance_norm", dict(use_input_stats=False), (channels,), 1))
+    for function, options, parameters, values in plans:
+        if function == "group_norm" and work == groups:
+            continue  # refused: one value
+        for affine in (True, False):
+
+            def make(draw, options=options, parameters=parameters, affine=affine):
+                inputs = dict(input=draw.normal(*shape))
+                if affine:
+                    inputs |= dict(weight=draw.normal(*parameters), bias=draw.normal(*parameters))
+                if "use_input_stats" in options:
+                    options = dict(running_mean=draw.normal(channels), running_var=draw.positive(channels)) | options
+                return inputs, dict(eps=norm.EPS) | options
+
+            own = "" if options.get("use_input_stats", True) else ", running statistics"
+            problem = f"{by(shape)} in {groups}{own}{'' if affine else ', no weight'}"
+            of_parameters = (max(n * positions, 1),) * 2 if affine else ()
+            running = (max(n * positions, 1),) * 2 if "use_input_stats" in options else ()
+            yield function, problem, work, make, (values, values, *of_parameters, *running)

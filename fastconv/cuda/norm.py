@@ -284,7 +284,7 @@ def _is_held(problem):
 
 
 register("batch_norm_grad", ("sums", _sums_fit), ("rows", anything))
-register("group_norm_forward", ("rows", _is_by_rows), ("sums", anything))
+register("group_norm_forward", ("rows", _is_by_rows), ("sums", anything), ("rows", anything))  # last: if asked for
 register(
     "group_norm_grad",
     ("rows", lambda problem: problem.window.positions == 1 or _is_held(problem)),

@@ -79,7 +79,7 @@ from fastconv.functional.loss import (
     smooth_l1_loss,
 )
 from fastconv.functional.methods import attach
-from fastconv.functional.norm import batch_norm
+from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
 from fastconv.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -186,16 +186,19 @@ __all__ = [
     "ge",
     "gelu",
     "getitem",
+    "group_norm",
     "gt",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "instance_norm",
     "interpolate",
     "isfinite",
     "isinf",
     "isnan",
     "l1_loss",
+    "layer_norm",
     "le",
     "leaky_relu",
     "linear",

@@ -38,7 +38,16 @@ from fastconv.nn.loss import (
     SmoothL1Loss,
 )
 from fastconv.nn.module import Module
-from fastconv.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from fastconv.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
 from fastconv.nn.parameter import Parameter
 from fastconv.nn.pool import (
     AdaptiveAvgPool1d,
@@ -87,12 +96,17 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Flatten",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
