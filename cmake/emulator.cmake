@@ -18,7 +18,8 @@ else()
 endif()
 
 set(COMMON -march=x86-64-v3 -g1 -gdwarf-4 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -Wno-unused-parameter)
-set(SOURCES ${KERNELS})
+file(GLOB PLANTED CONFIGURE_DEPENDS csrc/emulator/planted/*.cu)  # kernels with bugs, for tests of the emulator
+set(SOURCES ${KERNELS} ${PLANTED})
 list(FILTER SOURCES EXCLUDE REGEX device/runtime.cu)
 
 add_library(${TARGET}_kernels OBJECT ${SOURCES})

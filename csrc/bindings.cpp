@@ -19,6 +19,7 @@
 #ifdef FASTCONV_EMULATED
 #include "emulator/control.h"
 #include "emulator/counters.h"
+#include "emulator/planted/planted.h"
 #else
 #include "device/runtime.h"
 #endif
@@ -88,6 +89,9 @@ void bind_machine(py::module_& m) {
   m.def("set_counting", &emulator::set_counting, py::arg("on"));
   m.def("reset_counters", &emulator::reset_counters);
   m.def("counters", &emulator::counters);
+  m.def("planted_bugs", &fc::planted::planted_bugs);
+  m.def("run_planted", &fc::planted::run_planted, NoGil(), py::arg("kernel"), py::arg("bug"),
+        py::arg("correct"), py::arg("inputs"), py::arg("output"));
 }
 #else
 void bind_machine(py::module_& m) {

@@ -15,6 +15,12 @@ constexpr size_t kStackStride = kStackBytes + kPageBytes;
 
 extern uint8_t* stacks;  // of all threads, kMaxThreads * kStackStride bytes
 
+/// Whether this is the stack of a CUDA thread, or an address within one.
+inline bool on_fiber(const void* address = __builtin_frame_address(0)) {
+  const size_t offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(stacks);
+  return offset < kMaxThreads * kStackStride;
+}
+
 /// Allocate the stacks, once.
 void prepare_stacks();
 

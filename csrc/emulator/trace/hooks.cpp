@@ -1,5 +1,6 @@
 // hooks.cpp -- the functions that g++ -fsanitize=thread calls before every access to memory. They are ours:
 // libtsan is not linked.
+#include "emulator/fiber.h"
 #include "emulator/trace/trace.h"
 
 namespace {
@@ -9,7 +10,7 @@ using fastconv::emulator::trace_access;
 
 /// Launchers meet atomics, in the guards of their static variables; kernels have none.
 void refuse_in_kernels() {
-  if (fastconv::emulator::state.running) fastconv::emulator::fail("an atomic operation in a kernel");
+  if (fastconv::emulator::on_fiber()) fastconv::emulator::fail("an atomic operation in a kernel");
 }
 
 }  // namespace

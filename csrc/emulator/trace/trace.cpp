@@ -255,9 +255,9 @@ ShadowTracer& installed = ShadowTracer::instance();
 }  // namespace
 
 void trace_access(const void* address, size_t bytes, Access kind, const void* code) {
-  if (!state.running) return;
+  if (!on_fiber()) return;  // launchers are instrumented too, and other threads run them meanwhile
+  if (on_fiber(address)) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(address);
-  if (at - reinterpret_cast<uintptr_t>(stacks) < kMaxThreads * kStackStride) return;
   if (at - reinterpret_cast<uintptr_t>(&state) < sizeof state) return;
   installed.access(address, bytes, kind, code, true);
 }
