@@ -34,6 +34,10 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
         [N, *size] each, accumulator dtype of x [N, C, *size]; target int64 [N, *size], weight [C] or None. A class out
         of range is refused, but on a GPU, where nobody waits for the answer, its loss and gradient are NaN.
     cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing) -> dx   dtype of x
+    unary_forward(x, function, parameters) -> y  any shape; functions and their parameters: fastconv.elementwise
+    unary_input_grad(dy, v, function, parameters) -> dx     v is x or y, whichever the function reads
+    softmax_forward(x, axis, log) -> y          along one axis of any shape; log: its logarithm
+    softmax_input_grad(dy, y, axis, log) -> dx
 """
 
 import contextlib
@@ -55,6 +59,8 @@ OPERATORS = (
     "matmul",
     "resize_forward", "resize_input_grad",
     "cross_entropy_forward", "cross_entropy_grad",
+    "unary_forward", "unary_input_grad",
+    "softmax_forward", "softmax_input_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

@@ -3,7 +3,9 @@
 Importing it imports Numba but compiles nothing. fork, spawn and threads: see threads.py.
 """
 
+from fastconv.cpu.activation import softmax_forward, softmax_input_grad
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cpu.elementwise import unary_forward, unary_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.norm import (
@@ -52,4 +54,8 @@ __all__ = [
     "pool_scatter",
     "resize_forward",
     "resize_input_grad",
+    "softmax_forward",
+    "softmax_input_grad",
+    "unary_forward",
+    "unary_input_grad",
 ]

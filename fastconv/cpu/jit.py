@@ -44,6 +44,12 @@ def exact(function):
     return numba.njit(function, fastmath=False, error_model="numpy")  # left unset, it would be that of the caller
 
 
+def formula(function):
+    """As exact but for a product and a sum that may round once together, and always pasted in, so that loops
+    over it vectorise."""
+    return numba.njit(function, forceinline=True, fastmath={"contract"}, error_model="numpy")
+
+
 def _compile(function, **options):
     options.update(fastmath=FASTMATH, error_model="numpy")  # numpy: a division by zero is inf, not an exception
     if os.environ.get("FASTCONV_NUMBA_CACHE", "1") == "0":
@@ -102,7 +108,7 @@ def get(typingctx, array, index):
     """array[index] of a contiguous 1-D array: no wrap-around, so that loops over it vectorise."""
 
     def codegen(context, builder, signature, args):
-        pointer = _element(context, builder, signature, args)
+        pointer = element(context, builder, signature, args)
         return builder.load(pointer)
 
     return array.dtype(array, types.int64), codegen
@@ -113,10 +119,20 @@ def put(typingctx, array, index, value):
     """array[index] = value of a contiguous 1-D array: no wrap-around, so that loops over it vectorise."""
 
     def codegen(context, builder, signature, args):
-        builder.store(args[2], _element(context, builder, signature, args))
+        builder.store(args[2], element(context, builder, signature, args))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, array.dtype), codegen
+
+
+@intrinsic
+def select(typingctx, condition, a, b):
+    """a where the condition holds, otherwise b; both are computed and nothing branches."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(*args)
+
+    return a(types.boolean, a, a), codegen
 
 
 @inline
@@ -126,6 +142,6 @@ def aligned_start(array):
     return (64 - past) % 64 // array.itemsize
 
 
-def _element(context, builder, signature, args):
+def element(context, builder, signature, args):
     array = context.make_array(signature.args[0])(context, builder, args[0])
     return builder.gep(array.data, [args[1]])

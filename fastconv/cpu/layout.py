@@ -28,7 +28,7 @@ def flat(x):
     dtype = accumulator(x.dtype) if x.dtype.name in HALVES else x.dtype.newbyteorder("=")
     x = numpy.ascontiguousarray(x, dtype=dtype)
     if not x.flags.writeable:  # Numba would compile every kernel once more for read-only arrays
-        x = _as_writeable(x)
+        x = as_writeable(x)
     return x.reshape(-1)
 
 
@@ -47,7 +47,7 @@ def narrowed(y, like):
     return y if y.dtype == dtype else y.astype(dtype)
 
 
-def _as_writeable(x):
+def as_writeable(x):
     """A view of read-only memory that the type system takes for writeable; kernels never write inputs."""
     interface = dict(x.__array_interface__)
     interface["data"] = (interface["data"][0], False)

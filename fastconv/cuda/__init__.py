@@ -5,9 +5,11 @@ CuPy's current stream of the arrays' device. Nothing waits for the GPU and nothi
 calls can be captured in a CUDA graph. runtime.py knows where kernels run, choice.py which kernel serves a call.
 """
 
+from fastconv.cuda.activation import softmax_forward, softmax_input_grad
 from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
+from fastconv.cuda.elementwise import unary_forward, unary_input_grad
 from fastconv.cuda.matmul import matmul
 from fastconv.cuda.norm import (
     batch_norm_forward,
@@ -58,5 +60,9 @@ __all__ = [
     "pool_scatter",
     "resize_forward",
     "resize_input_grad",
+    "softmax_forward",
+    "softmax_input_grad",
+    "unary_forward",
+    "unary_input_grad",
     "use_algorithm",
 ]

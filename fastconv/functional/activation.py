@@ -7,13 +7,17 @@ writes to its input.
 
 import math
 
-from fastconv.arrays import describe, namespace_of
-from fastconv.autograd import raw, record
+from fastconv import backend
+from fastconv.arrays import check_float, check_same_dtype, describe, namespace_of
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record
+from fastconv.elementwise import CUBIC, ROOT_TWO_OVER_PI
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import cast, clamp, exp, masked, sigmoid, tanh, unary
+from fastconv.functional.elementwise import cast, clamp, exp, fused, masked, mul, neg, sigmoid, tanh
+from fastconv.functional.indexing import chunk
 from fastconv.functional.operands import accumulator, array, as_axis, floats, is_number, number, quiet, wrapped
-from fastconv.functional.reduction import summed
-from fastconv.functional.special import erf, erf_values
+from fastconv.functional.shape import reshape
+from fastconv.functional.special import erf
+from fastconv.random import Generator, default_generator
 
 _DOC = """{what}, as torch.nn.functional.{name}.
 
@@ -47,11 +51,9 @@ def _number(name, argument, value):
 @_documented("max(x, 0), NaN for NaN", _INPLACE)
 def relu(input, inplace=False):
     x = array("relu", "input", input)
-    xp = namespace_of(x)
-    y = xp.asarray(xp.maximum(x, x.dtype.type(0)))
     if x.dtype.kind in "biu":
-        return wrapped(y, input)
-    return record("relu", y, (input,), lambda dy, y: (lambda: masked(dy, ~(raw(y) <= 0)),), saves_output=True)
+        return wrapped(namespace_of(x).maximum(x, x.dtype.type(0)), input)
+    return fused("relu", "relu", input, lambda dy, y: masked(dy, ~(raw(y) <= 0)))
 
 
 @_documented("min(max(x, 0), 6)", _INPLACE)
@@ -67,17 +69,19 @@ def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     return _limited("hardtanh", input, low, high)
 
 
+def _rounded(x, *numbers):
+    """Numbers of the dtype of x, so that what is compared with an element is what an element can be."""
+    with quiet():
+        return tuple(float(x.dtype.type(number)) for number in numbers)
+
+
 def _limited(name, input, low, high):
-    x = floats(name, "input", input)
-    # Limits of the dtype, so that a result that is a limit is found to be one again.
-    low, high = (x.dtype.type(limit) for limit in (low, high))
-    xp = namespace_of(x)
-    y = xp.asarray(xp.minimum(xp.maximum(x, low), high))
+    low, high = _rounded(floats(name, "input", input), low, high)
 
-    def rule(dy, y):
-        return (lambda: masked(dy, ~((raw(y) <= low) | (raw(y) >= high))),)
+    def gradient(dy, y):
+        return masked(dy, ~((raw(y) <= low) | (raw(y) >= high)))
 
-    return record(name, y, (input,), rule, saves_output=True)
+    return fused(name, "hardtanh", input, gradient, low, high)
 
 
 @_documented(
@@ -86,10 +90,8 @@ def _limited(name, input, low, high):
 )
 def threshold(input, threshold, value, inplace=False):
     limit, value = _number("threshold", "threshold", threshold), _number("threshold", "value", value)
-    x = floats("threshold", "input", input)
-    xp = namespace_of(x)
-    y = xp.asarray(xp.where(x <= limit, x.dtype.type(value), x))
-    return record("threshold", y, (input,), lambda dy, _: (lambda: masked(dy, ~(raw(input) <= limit)),), (input,))
+    limit, value = _rounded(floats("threshold", "input", input), limit, value)
+    return fused("threshold", "threshold", input, lambda dy, x: masked(dy, ~(raw(x) <= limit)), limit, value)
 
 
 @_documented("x where x > 0, otherwise negative_slope * x",
@@ -97,29 +99,64 @@ def threshold(input, threshold, value, inplace=False):
 def leaky_relu(input, negative_slope=0.01, inplace=False):
     slope = _number("leaky_relu", "negative_slope", negative_slope)
 
-    def compute(xp, x):
-        # Never a choice between two values, which would be several times slower.
-        return xp.maximum(x, 0) + slope * xp.minimum(x, 0)
-
     def gradient(dy, x):
         right = raw(x) > 0
         return masked(dy, right) + masked(dy * slope, ~right)
 
-    return unary("leaky_relu", input, compute, gradient, "input")
+    return fused("leaky_relu", "leaky_relu", input, gradient, slope)
+
+
+@_documented(
+    "x where x > 0, otherwise a slope times x that is drawn for each element when training",
+    "\n        lower, upper: Limits of the slope; their mean when not training.\n        training: Whether to draw."
+    + _INPLACE
+    + "\n        generator: fastconv.Generator to draw from; None is the one that fastconv.manual_seed seeds.",
+)
+def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False, generator=None):
+    lower, upper = _number("rrelu", "lower", lower), _number("rrelu", "upper", upper)
+    if not lower <= upper:
+        raise ShapeError("rrelu", "lower", lower, f"at most upper, {upper}")
+    generator = default_generator if generator is None else generator
+    if not isinstance(generator, Generator):
+        raise DTypeError("rrelu", "generator", describe(generator), "a fastconv.Generator or None")
+    x = floats("rrelu", "input", input)
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2)
+    xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
+    slopes = xp.asarray(generator.numpy.uniform(lower, upper, x.shape)).astype(dtype)
+    return mul(cast(input, dtype), xp.where(x <= 0, slopes, dtype.type(1)))
+
+
+@_documented(
+    "x where x > 0, otherwise weight * x",
+    "\n        weight: One slope for all elements, or [C] for the channels of [N, C, ...]; dtype of input.",
+)
+def prelu(input, weight):
+    x, w = array("prelu", "input", input), array("prelu", "weight", weight)
+    check_float("prelu", "input", x)
+    check_same_dtype("prelu", "weight", w, "input", x)
+    if w.ndim > 1:
+        raise ShapeError("prelu", "weight", list(w.shape), "no axes or one")
+    if w.size != 1:
+        channels = x.shape[1] if x.ndim > 1 else 1
+        if x.ndim == 0 or w.size != channels:
+            raise ShapeError("prelu", "weight", list(w.shape), f"1 element or {channels}, one a channel of input")
+        weight = reshape(weight, -1, *(1,) * (x.ndim - 2))
+    else:
+        weight = reshape(weight)
+    right = x > 0
+    return masked(input, right) + mul(masked(input, ~right), weight)
 
 
 def _exponential(name, input, alpha, scale, steepness):
     """scale * x where x > 0, otherwise scale * alpha * (exp(steepness * x) - 1)."""
 
-    def compute(xp, x):
-        return scale * (xp.maximum(x, 0) + alpha * xp.expm1(steepness * xp.minimum(x, 0)))
-
     def gradient(dy, x):
-        right = raw(x) > 0
-        left = masked(dy * (exp(clamp(x, max=0.0) * steepness) * (alpha * steepness)), ~right)
-        return (masked(dy, right) + left) * scale
+        left = raw(x) <= 0
+        below = masked(dy * (exp(clamp(x, max=0.0) * steepness) * (alpha * steepness)), left)
+        return (masked(dy, ~left) + below) * scale
 
-    return unary(name, input, compute, gradient, "input")
+    return fused(name, "elu", input, gradient, alpha, scale, steepness)
 
 
 @_documented("x where x > 0, otherwise alpha * (exp(x) - 1)",
@@ -148,41 +185,28 @@ def silu(input, inplace=False):
         s = sigmoid(x)
         return dy * (s * (1 + x * (1 - s)))
 
-    return unary("silu", input, lambda xp, x: x / (1 + xp.exp(-x)), gradient, "input")
+    return fused("silu", "silu", input, gradient)
 
 
 @_documented("x * Phi(x), Phi the distribution function of the standard normal",
              '\n        approximate: "none", or "tanh" for Phi approximated by tanh, of arXiv:1606.08415.')  # fmt: skip
 def gelu(input, approximate="none"):
     if approximate == "none":
-        return unary("gelu", input, lambda xp, x: x * 0.5 * (1 + erf_values(xp, x * _ROOT_HALF)), _gelu_grad, "input")
+        return fused("gelu", "gelu", input, _gelu_grad)
     if approximate == "tanh":
-        return unary("gelu", input, lambda xp, x: x * 0.5 * (1 + xp.tanh(_inner(x))), _gelu_tanh_grad, "input")
+        return fused("gelu", "gelu_tanh", input, _gelu_tanh_grad)
     raise ShapeError("gelu", "approximate", repr(approximate), '"none" or "tanh"')
 
 
-_ROOT_HALF = math.sqrt(0.5)
-_ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
-_CUBIC = 0.044715
-
-
 def _gelu_grad(dy, x):
-    density = exp(x * x * -0.5) * (_ROOT_HALF / math.sqrt(math.pi))
-    return dy * ((1 + erf(x * _ROOT_HALF)) * 0.5 + x * density)
-
-
-def _inner(x):
-    return _ROOT_TWO_OVER_PI * (x + _CUBIC * (x * x * x))
+    density = exp(x * x * -0.5) * (math.sqrt(0.5) / math.sqrt(math.pi))
+    return dy * ((1 + erf(x * math.sqrt(0.5))) * 0.5 + x * density)
 
 
 def _gelu_tanh_grad(dy, x):
-    t = tanh(_inner(x))
-    slope = (1 + x * x * (3 * _CUBIC)) * _ROOT_TWO_OVER_PI
+    t = tanh((x + CUBIC * (x * x * x)) * ROOT_TWO_OVER_PI)
+    slope = (1 + x * x * (3 * CUBIC)) * ROOT_TWO_OVER_PI
     return dy * ((1 + t) * 0.5 + x * (1 - t * t) * slope * 0.5)
-
-
-def _log_one_plus_exp(xp, x):
-    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
 @_documented("x * tanh(softplus(x))", _INPLACE)
@@ -191,7 +215,7 @@ def mish(input, inplace=False):
         t = tanh(softplus(x))
         return dy * (t + x * sigmoid(x) * (1 - t * t))
 
-    return unary("mish", input, lambda xp, x: x * xp.tanh(_log_one_plus_exp(xp, x)), gradient, "input")
+    return fused("mish", "mish", input, gradient)
 
 
 @_documented(
@@ -203,14 +227,11 @@ def softplus(input, beta=1.0, threshold=20.0):  # fmt: skip
     if beta == 0:
         raise ShapeError("softplus", "beta", beta, "a number other than 0")
 
-    def compute(xp, x):
-        return xp.where(x * beta > limit, x, _log_one_plus_exp(xp, x * beta) / beta)
-
     def gradient(dy, x):
         identity = raw(x) * beta > limit
         return masked(dy, identity) + masked(dy * sigmoid(x * beta), ~identity)
 
-    return unary("softplus", input, compute, gradient, "input")
+    return fused("softplus", "softplus", input, gradient, beta, limit)
 
 
 @_documented("x / (1 + abs(x))")
@@ -219,7 +240,7 @@ def softsign(input):
         steep = 1 + abs(x)
         return dy / (steep * steep)
 
-    return unary("softsign", input, lambda xp, x: x / (1 + xp.abs(x)), gradient, "input")
+    return fused("softsign", "softsign", input, gradient)
 
 
 @_documented("min(max(x + 3, 0), 6) / 6", _INPLACE)
@@ -227,21 +248,64 @@ def hardsigmoid(input, inplace=False):
     def gradient(dy, x):
         return masked(dy / 6, (raw(x) > -3) & (raw(x) < 3))
 
-    return unary("hardsigmoid", input, lambda xp, x: xp.minimum(xp.maximum(x + 3, 0), 6) / 6, gradient, "input")
+    return fused("hardsigmoid", "hardsigmoid", input, gradient)
 
 
 @_documented("x * min(max(x + 3, 0), 6) / 6", _INPLACE)
 def hardswish(input, inplace=False):
     def gradient(dy, x):
-        left, right = raw(x) <= -3, raw(x) >= 3
-        return masked(dy, right) + masked(dy * (x / 3 + 0.5), ~(left | right))
+        left, bent = raw(x) <= -3, raw(x) < 3
+        return masked(dy, ~bent) + masked(dy * (x / 3 + 0.5), bent & ~left)
 
-    return unary("hardswish", input, lambda xp, x: x * xp.minimum(xp.maximum(x + 3, 0), 6) / 6, gradient, "input")
+    return fused("hardswish", "hardswish", input, gradient)
 
 
 @_documented("log(1 / (1 + exp(-x)))")
 def logsigmoid(input):
-    return unary("logsigmoid", input, lambda xp, x: -_log_one_plus_exp(xp, -x), lambda dy, x: dy * sigmoid(-x), "input")
+    return fused("logsigmoid", "logsigmoid", input, lambda dy, x: dy * sigmoid(-x))
+
+
+@_documented("x - tanh(x)")
+def tanhshrink(input):
+    def gradient(dy, x):
+        t = tanh(x)
+        return dy * (t * t)
+
+    return fused("tanhshrink", "tanhshrink", input, gradient)
+
+
+@_documented("x nearer to 0 by lambd, and 0 where that would pass it",
+             "\n        lambd: By how much, at least 0.")  # fmt: skip
+def softshrink(input, lambd=0.5):
+    bound = _number("softshrink", "lambd", lambd)
+    if not bound >= 0:
+        raise ShapeError("softshrink", "lambd", bound, "at least 0")
+    return _shrunk("softshrink", input, bound)
+
+
+@_documented("x where it is beyond -lambd to lambd, otherwise 0", "\n        lambd: The limit.")
+def hardshrink(input, lambd=0.5):
+    return _shrunk("hardshrink", input, _number("hardshrink", "lambd", lambd))
+
+
+def _shrunk(name, input, bound):
+    (bound,) = _rounded(floats(name, "input", input), bound)
+
+    def gradient(dy, x):
+        return masked(dy, ~((raw(x) >= -bound) & (raw(x) <= bound)))
+
+    return fused(name, name, input, gradient, bound)
+
+
+@_documented("The first half of an axis times sigmoid of the second",
+             "\n        dim: The axis, of an even size.")  # fmt: skip
+def glu(input, dim=-1):
+    x = floats("glu", "input", input)
+    axis = as_axis("glu", "dim", dim, x.ndim)
+    if x.ndim == 0 or x.shape[axis] % 2:
+        raise ShapeError("glu", "input", list(x.shape), f"an even size on axis {axis}")
+    a, b = chunk(input, 2, dim=axis)
+    return a * sigmoid(b)
 
 
 _AXIS = """
@@ -250,50 +314,48 @@ _AXIS = """
 
 
 def _along(name, input, dim, dtype):
-    """input as floats, their array in the dtype that sums are kept in, the axis and the dtype of the result."""
+    """input as floats, and the axis."""
     input = input if dtype is None else cast(input, dtype)
     x = floats(name, "input", input)
     if dim is None:
         dim = 0 if x.ndim in (0, 1, 3) else 1
-    axis = as_axis(name, "dim", dim, x.ndim)
-    wide = x.astype(accumulator(x.dtype), copy=False)
-    return input, (wide if x.ndim else wide.reshape(1)), axis, x.dtype.newbyteorder("=")
+    return input, x, as_axis(name, "dim", dim, x.ndim)
 
 
-def _shifted(xp, x, axis):
-    """x less its largest element along the axis, so that no exponential overflows."""
-    return x - x.max(axis=axis, keepdims=True, initial=-math.inf)
+def _normalised(name, input, dim, dtype, log):
+    input, x, axis = _along(name, input, dim, dtype)
+    y = backend.of(x).softmax_forward(x if x.ndim else x.reshape(1), axis, log).reshape(x.shape)
+
+    def rule(dy, y):
+        if is_grad_enabled():
+            return (lambda: _softmax_grad(dy, y, axis, log),)
+        plain = [v if v.ndim else v.reshape(1) for v in (raw(dy), raw(y))]
+        dx = backend.of(*plain).softmax_input_grad
+        return (lambda: Tensor(dx(*plain, axis, log).reshape(y.shape)),)
+
+    return record(name, y, (input,), rule, saves_output=True)
+
+
+def _softmax_grad(dy, y, axis, log):
+    """The gradient by functions that have gradients."""
+    dtype, wide = dy.dtype, accumulator(dy.dtype)
+    dy, y = cast(dy, wide), cast(y, wide)
+    if log:
+        return cast(dy - exp(y) * dy.sum(dim=axis, keepdim=True), dtype)
+    return cast(y * (dy - (dy * y).sum(dim=axis, keepdim=True)), dtype)
 
 
 @_documented("exp(x) over the sum of exp(x) along an axis", _AXIS)
 def softmax(input, dim=None, dtype=None):
-    input, x, axis, dtype = _along("softmax", input, dim, dtype)
-    xp = namespace_of(x)
-    with quiet():
-        e = xp.exp(_shifted(xp, x, axis))
-        e /= summed(e, (axis,), e.dtype, True)
-    y = e.astype(dtype, copy=False).reshape(raw(input).shape)
-    wide = x.dtype
+    return _normalised("softmax", input, dim, dtype, False)
 
-    def input_grad(dy, y):
-        dy, y = cast(dy, wide), cast(y, wide)
-        return cast(y * (dy - (dy * y).sum(dim=axis, keepdim=True)), dtype)
 
-    return record("softmax", y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), saves_output=True)
+@_documented("softmax of -x", _AXIS)
+def softmin(input, dim=None, dtype=None):
+    input, _, axis = _along("softmin", input, dim, dtype)
+    return softmax(neg(input), axis)
 
 
 @_documented("The logarithm of softmax, computed without overflow", _AXIS)
 def log_softmax(input, dim=None, dtype=None):
-    input, x, axis, dtype = _along("log_softmax", input, dim, dtype)
-    xp = namespace_of(x)
-    with quiet():
-        d = _shifted(xp, x, axis)
-        d -= xp.log(summed(xp.exp(d), (axis,), d.dtype, True))
-    y = d.astype(dtype, copy=False).reshape(raw(input).shape)
-    wide = x.dtype
-
-    def input_grad(dy, y):
-        dy, y = cast(dy, wide), cast(y, wide)
-        return cast(dy - exp(y) * dy.sum(dim=axis, keepdim=True), dtype)
-
-    return record("log_softmax", y, (input,), lambda dy, y: (lambda: input_grad(dy, y),), saves_output=True)
+    return _normalised("log_softmax", input, dim, dtype, True)

@@ -9,7 +9,8 @@ import math
 
 from fastconv import backend
 from fastconv.arrays import is_array, is_float, namespace_of
-from fastconv.autograd import raw, record, wants_grad
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record, wants_grad
+from fastconv.elementwise import FUNCTIONS
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.operands import (
     accumulator,
@@ -118,6 +119,35 @@ def unary(name, input, compute, gradient, reads):
     return record(name, y, (input,), rule, () if kept is None else (kept,), reads == "output")
 
 
+def fused(name, function, input, gradient, *parameters):
+    """A function of fastconv.elementwise, which the backend computes and differentiates in one pass.
+
+    Args:
+        name: Public name.
+        function: Name in fastconv.elementwise.FUNCTIONS.
+        input: The operand; integers count as float32.
+        gradient: gradient(dy, v) of Tensors, by differentiable functions, v being what it reads: for gradients that
+            are to have gradients.
+        parameters: Numbers that the function takes.
+
+    Returns:
+        The result, recorded.
+    """
+    x = floats(name, "input", input)
+    y = backend.of(x).unary_forward(x, function, parameters)
+    reads_output = FUNCTIONS[function].reads == "output"
+
+    def rule(dy, y):
+        v = y if reads_output else input
+        if is_grad_enabled():
+            dtype, wide = dy.dtype, accumulator(dy.dtype)
+            return (lambda: cast(gradient(cast(dy, wide), cast(v, wide)), dtype),)
+        served_by = backend.of(raw(dy), raw(v))
+        return (lambda: Tensor(served_by.unary_input_grad(raw(dy), raw(v), function, parameters)),)
+
+    return record(name, y, (input,), rule, () if reads_output else (input,), reads_output)
+
+
 def _unary(name, what, compute, gradient, reads, integers=False):
     """A public function of one operand; with integers, those keep their dtype."""
 
@@ -145,10 +175,19 @@ rsqrt = _unary("rsqrt", "1 / sqrt(x)", lambda xp, x: 1 / xp.sqrt(x), lambda dy, 
 reciprocal = _unary("reciprocal", "1 / x", lambda xp, x: 1 / x, lambda dy, y: -(dy * y * y), "output")
 sin = _unary("sin", "The sine", lambda xp, x: xp.sin(x), lambda dy, x: dy * cos(x), "input")
 cos = _unary("cos", "The cosine", lambda xp, x: xp.cos(x), lambda dy, x: -(dy * sin(x)), "input")
-tanh = _unary("tanh", "The hyperbolic tangent", lambda xp, x: xp.tanh(x), lambda dy, y: dy * (1 - y * y), "output")
-sigmoid = _unary(
-    "sigmoid", "1 / (1 + exp(-x))", lambda xp, x: 1 / (1 + xp.exp(-x)), lambda dy, y: dy * (y * (1 - y)), "output"
-)
+
+
+def _fused(name, what, gradient):
+    """A public function of one operand that is one of fastconv.elementwise, without parameters."""
+
+    def function(input):
+        return fused(name, name, input, gradient)
+
+    return _named(function, name, _UNARY_DOC.format(name=name, what=what, integers="; integers are taken as float32"))
+
+
+tanh = _fused("tanh", "The hyperbolic tangent", lambda dy, y: dy * (1 - y * y))
+sigmoid = _fused("sigmoid", "1 / (1 + exp(-x))", lambda dy, y: dy * (y * (1 - y)))
 
 
 def _kept(value, wanted):

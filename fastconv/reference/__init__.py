@@ -6,7 +6,9 @@ each file, and rounded once, to the dtype of the first argument. Results are new
 and C-contiguous: unlike the other backends the reference does not keep a channels-last format.
 """
 
+from fastconv.reference.activation import softmax_forward, softmax_input_grad
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.elementwise import unary_forward, unary_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
 from fastconv.reference.norm import (
@@ -55,4 +57,8 @@ __all__ = [
     "pool_scatter",
     "resize_forward",
     "resize_input_grad",
+    "softmax_forward",
+    "softmax_input_grad",
+    "unary_forward",
+    "unary_input_grad",
 ]
