@@ -2,8 +2,6 @@
 
 import math
 
-import numpy
-
 from fastconv import reference
 from fastconv.cases.case import by, cross
 from fastconv.cases.storage import EVERY_STORAGE
@@ -32,28 +30,6 @@ def cases():
     for shape, axis in STORED:
         yield from _cases(shape, axis, "stored ", fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
     yield from _cases(*SHARED, quick=True)
-
-
-@numpy.errstate(invalid="ignore")
-def forward_scale(x, axis, log):
-    """1 + |y| of the logarithm; otherwise y * (1 + |x - max|), the exponent being rounded before exp."""
-    y = reference.softmax_forward(x, axis, log)
-    if log:
-        return 1 + abs(y)
-    return y * (1 + abs(x - x.max(axis=axis, keepdims=True, initial=-numpy.inf)))
-
-
-@numpy.errstate(invalid="ignore", over="ignore")
-def input_grad_scale(dy, y, axis, log):
-    """The formula with every difference made a sum."""
-    if log:
-        return abs(dy) + numpy.exp(y) * abs(dy).sum(axis=axis, keepdims=True)
-    return y * (abs(dy) + (abs(dy) * y).sum(axis=axis, keepdims=True))
-
-
-def length(shape, axis):
-    """Elements along the axis."""
-    return shape[axis]
 
 
 def _cases(shape, axis, words="", **how):

@@ -11,6 +11,7 @@ import numpy
 
 from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
+from fastconv.cases import scales
 from fastconv.cases.storage import stored
 from fastconv.resize import axes, taps
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
@@ -300,6 +301,11 @@ def _cross_entropy_grad_scales(case, wide):
     return cross_entropy_scales(x, *rest, dloss)[2:]
 
 
+def _of(function):
+    """A scale that needs no more than the arguments."""
+    return lambda case, wide: (function(*wide),)
+
+
 _SCALES = {
     "conv_forward": _conv_forward_scales,
     "cross_entropy_forward": _cross_entropy_scales,
@@ -309,6 +315,10 @@ _SCALES = {
     "batch_norm_grad": _normalise_grad_scales,
     "group_norm_forward": _group_scales,
     "group_norm_grad": _group_grad_scales,
+    "unary_forward": _of(scales.unary_forward_scale),
+    "unary_input_grad": _of(scales.unary_input_grad_scale),
+    "softmax_forward": _of(scales.softmax_forward_scale),
+    "softmax_input_grad": _of(scales.softmax_input_grad_scale),
 }
 
 
@@ -397,6 +407,8 @@ def _values_a_channel(x):
 
 
 _LENGTHS = {
+    "softmax_forward": lambda x, axis, log: x.shape[axis],
+    "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
     "cross_entropy_forward": lambda x, *rest: x.shape[1],
     "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],
     "conv_forward": _conv_forward_length,

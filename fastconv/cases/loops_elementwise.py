@@ -1,0 +1,171 @@
+"""The functions of one number, and softmax, as loops over single elements: see fastconv.cases.loops.
+
+Where no slope is given it is that of a complex step, and infinity and NaN, at which formulas differ, are spelt out.
+"""
+
+import cmath
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy
+
+_STEP = 1e-30
+_NAN, _INF = math.nan, math.inf
+
+
+class _Curve(NamedTuple):
+    """One function.
+
+    Attributes:
+        value: Function of (x, *parameters), complex x too where there is no slope.
+        slope: Function of (v, *parameters), v being x or the result, whichever the operator reads; or None.
+        at_infinity: Function of the parameters that gives value and slope at infinity.
+        at_nan: Function of the parameters that gives the slope at NaN.
+    """
+
+    value: Callable
+    slope: Callable | None = None
+    at_infinity: Callable = lambda *parameters: (_INF, 1.0)
+    at_nan: Callable = lambda *parameters: _NAN
+
+
+def unary_forward(x, function, parameters):
+    """y of the shape of x."""
+    curve = _CURVES[function]
+
+    def value(v):
+        if math.isnan(v):
+            return v
+        return curve.at_infinity(*parameters)[0] if v == _INF else curve.value(v, *parameters)
+
+    return _mapped(value, x)
+
+
+def unary_input_grad(dy, v, function, parameters):
+    """dx of the shape of v."""
+    curve = _CURVES[function]
+
+    def slope(v):
+        if math.isnan(v):
+            return curve.at_nan(*parameters)
+        if v == _INF:
+            return curve.at_infinity(*parameters)[1]
+        if curve.slope is None:
+            return curve.value(complex(v, _STEP), *parameters).imag / _STEP
+        return curve.slope(v, *parameters)
+
+    return _mapped(lambda d, v: d * slope(v), dy, v)
+
+
+def softmax_forward(x, axis, log):
+    """y of the shape of x."""
+    y = numpy.empty_like(x)
+    for at in _rows(x, axis):
+        values = x[at].tolist()
+        if any(math.isnan(v) or v == _INF for v in values):
+            y[at] = _NAN
+            continue
+        largest = max(values, default=0.0)
+        total = math.fsum(math.exp(v - largest) for v in values)
+        y[at] = [v - largest - math.log(total) if log else math.exp(v - largest) / total for v in values]
+    return y
+
+
+def softmax_input_grad(dy, y, axis, log):
+    """dx of the shape of y, by the matrix of derivatives."""
+    dx = numpy.empty_like(y)
+    for at in _rows(y, axis):
+        d, values = dy[at].tolist(), y[at].tolist()
+        if any(map(math.isnan, values)):
+            dx[at] = _NAN
+            continue
+        shares = [math.exp(v) if log else v for v in values]
+        for j, share in enumerate(shares):
+            slopes = [(i == j) - share if log else values[i] * ((i == j) - share) for i in range(len(values))]
+            dx[at][j] = math.fsum(a * b for a, b in zip(d, slopes, strict=True))
+    return dx
+
+
+def _mapped(function, *arrays):
+    return numpy.array([function(*v) for v in zip(*(a.ravel().tolist() for a in arrays), strict=True)]).reshape(
+        arrays[0].shape
+    )
+
+
+def _rows(x, axis):
+    """An index for each row along the axis."""
+    for at in numpy.ndindex(*x.shape[:axis], *x.shape[axis + 1 :]):
+        yield (*at[:axis], slice(None), *at[axis:])
+
+
+def _logistic(x):
+    return 1 / (1 + cmath.exp(-x)) if isinstance(x, complex) else 1 / (1 + math.exp(-x))
+
+
+def _log_sum(x):
+    return cmath.log(1 + cmath.exp(x)) if isinstance(x, complex) else math.log1p(math.exp(x))
+
+
+def _tanh(x):
+    return cmath.tanh(x) if isinstance(x, complex) else math.tanh(x)
+
+
+def _left(x):
+    return (x.real if isinstance(x, complex) else x) <= 0
+
+
+def _elu(x, alpha, scale, steepness):
+    if not _left(x):
+        return scale * x
+    return scale * alpha * (cmath.exp(steepness * x) - 1 if isinstance(x, complex) else math.expm1(steepness * x))
+
+
+def _gelu_tanh(x):
+    return 0.5 * x * (1 + _tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _softplus(x, beta, threshold):
+    return x if (x.real if isinstance(x, complex) else x) * beta > threshold else _log_sum(beta * x) / beta
+
+
+def _tail(x):
+    return 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+def _between(x, low, high):
+    return min(max(x, low), high)
+
+
+def _beyond(x, bound):
+    return float(abs(x) > bound)
+
+
+_CURVES = {
+    "relu": _Curve(lambda x: max(x, 0.0), lambda y: float(y > 0), at_nan=lambda: 1.0),
+    "hardtanh": _Curve(_between, lambda y, low, high: float(low < y < high), lambda low, high: (high, 0.0),
+                       lambda *p: 1.0),
+    "threshold": _Curve(lambda x, limit, value: x if x > limit else value, lambda x, limit, value: float(x > limit),
+                        at_nan=lambda *p: 1.0),
+    "leaky_relu": _Curve(lambda x, slope: x if x > 0 else slope * x, lambda x, slope: 1.0 if x > 0 else slope,
+                         at_nan=lambda slope: slope),
+    "elu": _Curve(_elu, None, lambda alpha, scale, steepness: (_INF, scale),
+                  lambda alpha, scale, steepness: scale),
+    "silu": _Curve(lambda x: x * _logistic(x), None, lambda: (_INF, _NAN)),
+    "gelu": _Curve(lambda x: x * _tail(x), lambda x: _tail(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+                   lambda: (_INF, _NAN)),
+    "gelu_tanh": _Curve(_gelu_tanh),
+    "mish": _Curve(lambda x: x * _tanh(_log_sum(x)), None, lambda: (_INF, _NAN)),
+    "softplus": _Curve(_softplus),
+    "softsign": _Curve(lambda x: x / (1 + abs(x)), lambda x: (1 + abs(x)) ** -2, lambda: (_NAN, 0.0)),
+    "hardsigmoid": _Curve(lambda x: _between(x / 6 + 0.5, 0, 1), lambda x: (abs(x) < 3) / 6, lambda: (1.0, 0.0),
+                          lambda: 0.0),
+    "hardswish": _Curve(lambda x: x * _between(x / 6 + 0.5, 0, 1),
+                        lambda x: float(x > 0) if abs(x) >= 3 else x / 3 + 0.5, at_nan=lambda: 1.0),
+    "logsigmoid": _Curve(lambda x: -_log_sum(-x), None, lambda: (0.0, 0.0)),
+    "sigmoid": _Curve(_logistic, lambda y: y - y * y, lambda: (1.0, _NAN)),
+    "tanh": _Curve(_tanh, lambda y: 1 - y * y, lambda: (1.0, _NAN)),
+    "tanhshrink": _Curve(lambda x: x - _tanh(x), lambda x: math.tanh(x) ** 2),
+    "softshrink": _Curve(lambda x, bound: math.copysign(max(abs(x) - bound, 0), x), _beyond, at_nan=lambda bound: 1.0),
+    "hardshrink": _Curve(lambda x, bound: x if abs(x) > bound else 0.0, _beyond, at_nan=lambda bound: 1.0),
+}  # fmt: skip
