@@ -8,8 +8,8 @@ calls can be captured in a CUDA graph. runtime.py knows where kernels run, choic
 from fastconv.cuda.activation import softmax_forward, softmax_input_grad
 from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
-from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.elementwise import unary_forward, unary_input_grad
+from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.matmul import matmul
 from fastconv.cuda.norm import (
     batch_norm_forward,
