@@ -16,7 +16,8 @@
 namespace fastconv {
 
 struct DepthwiseDirectTile {
-  static constexpr int kThreads = 256;  // one element each
+  static constexpr int kThreads = 256;       // one element each
+  static constexpr int kMinBlocksPerSm = 4;  // caps registers at 64 a thread, where none spills
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
@@ -57,7 +58,7 @@ struct DepthwisePlane {
 };
 
 template <class T>
-__global__ void __launch_bounds__(DepthwiseDirectTile::kThreads)
+__global__ void __launch_bounds__(DepthwiseDirectTile::kThreads, DepthwiseDirectTile::kMinBlocksPerSm)
     depthwise_forward_direct_kernel(const T* __restrict__ x,  // [N, C, *size]
                                     const T* __restrict__ w,  // [K, *kernel]
                                     const T* __restrict__ b,  // [K], or nullptr
@@ -110,7 +111,7 @@ struct DepthwiseSteps {
 };
 
 template <class T>
-__global__ void __launch_bounds__(DepthwiseDirectTile::kThreads)
+__global__ void __launch_bounds__(DepthwiseDirectTile::kThreads, DepthwiseDirectTile::kMinBlocksPerSm)
     depthwise_input_grad_direct_kernel(const T* __restrict__ dy,  // [N, K, *output]
                                        const T* __restrict__ w,   // [K, *kernel]
                                        const T* __restrict__ b,   // [C], or nullptr

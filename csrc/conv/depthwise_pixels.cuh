@@ -58,7 +58,7 @@ __device__ __forceinline__ void add_depthwise_row(Quad<A> (&acc)[DepthwisePixels
 #pragma unroll
     for (int k = 0; k < kR; ++k) acc[j][k] = multiply_add(tap[k], value[k], acc[j][k]);
   };
-  if (g.stride[2] != 1 || g.dilation[2] != 1) {
+  if (kAsking || g.stride[2] != 1 || g.dilation[2] != 1) {
     for (int s = 0; s < g.kernel[2]; ++s) {
       const Quad<A> tap = load_vector<kR>(&taps[s * plan.tap_quads()][0]);
 #pragma unroll
@@ -69,18 +69,19 @@ __device__ __forceinline__ void add_depthwise_row(Quad<A> (&acc)[DepthwisePixels
     }
     return;
   }
+  // Pointers advance: products with the run-time distances would occupy registers.
   Quad<A> values[kP + Tile::kChunk - 1];
 #pragma unroll
-  for (int j = 0; j < kP - 1; ++j) values[j] = load_vector<kR>(&row[j * plan.lanes][0]);
+  for (int j = 0; j < kP - 1; ++j, row += plan.lanes) values[j] = load_vector<kR>(&row[0][0]);
   for (int first = 0; first < g.kernel[2]; first += Tile::kChunk) {
 #pragma unroll
-    for (int u = 0; u < Tile::kChunk; ++u) {
-      values[kP - 1 + u] = load_vector<kR>(&row[(first + kP - 1 + u) * plan.lanes][0]);
-    }
+    for (int u = 0; u < Tile::kChunk; ++u, row += plan.lanes)
+      values[kP - 1 + u] = load_vector<kR>(&row[0][0]);
 #pragma unroll
     for (int u = 0; u < Tile::kChunk; ++u) {
       if (first + u >= g.kernel[2]) continue;
-      const Quad<A> tap = load_vector<kR>(&taps[(first + u) * plan.tap_quads()][0]);
+      const Quad<A> tap = load_vector<kR>(&taps[0][0]);
+      taps += plan.tap_quads();
 #pragma unroll
       for (int j = 0; j < kP; ++j) add(tap, values[j + u], j, first + u);
     }
@@ -90,7 +91,7 @@ __device__ __forceinline__ void add_depthwise_row(Quad<A> (&acc)[DepthwisePixels
 }
 
 template <class T>
-__global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
+__global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads, DepthwisePixelsTile::kMinBlocksPerSm<T>)
     depthwise_gather_pixels_kernel(const T* __restrict__ x,  // [N, *size, C]
                                    const T* __restrict__ w,  // [C, *kernel]
                                    const T* __restrict__ b,  // [C], or nullptr
@@ -117,12 +118,6 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
   const bool computes = unit < plan.units && row < at.rows && unit * kP < at.columns &&
                         at.channel + depthwise_channel<A>(plan, lane, 0) < g.channels;
   const int column = at.left + unit * kP * g.stride[2];
-  A bias[kR] = {};
-#pragma unroll
-  for (int k = 0; k < kR; ++k) {
-    const int channel = at.channel + depthwise_channel<A>(plan, lane, k);
-    if (b && channel < g.channels) bias[k] = widen(b[channel]);
-  }
   __syncthreads();
   flag_if_wild(wild, load_depthwise_pixel_taps(w, taps, plan, at), false);
 
@@ -154,6 +149,12 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads)
             add_depthwise_row<true>(acc, tile + first * plan.lanes + lane, tap, plan, column);
           }
         }
+      }
+      A bias[kR] = {};
+#pragma unroll
+      for (int k = 0; k < kR; ++k) {
+        const int channel = at.channel + depthwise_channel<A>(plan, lane, k);
+        if (b && channel < g.channels) bias[k] = widen(b[channel]);
       }
       const int64_t position =
           ((image * g.output[0] + p0 + step) * g.output[1] + at.row + row) * g.output[2] + at.column +

@@ -7,6 +7,9 @@ namespace fastconv {
 /// Tuning of the kernel for channels last.
 struct DepthwisePixelsTile {
   static constexpr int kMaxThreads = 256;
+  // Caps registers at 128 a thread, where none spills; double needs more.
+  template <class T>
+  static constexpr int kMinBlocksPerSm = sizeof(T) == 8 ? 1 : 2;
   static constexpr int kPixels =
       8;  // neighbouring outputs that a thread computes, each 16 bytes of accumulators
   static constexpr int kTaps = 8;   // neighbouring taps that a thread of the weight gradient sums

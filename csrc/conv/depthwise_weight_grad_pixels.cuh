@@ -46,7 +46,7 @@ __device__ __forceinline__ void add_depthwise_run(Quad<A> (&acc)[DepthwisePixels
 #pragma unroll
     for (int k = 0; k < kR; ++k) acc[u][k] = multiply_add(error[k], value[k], acc[u][k]);
   };
-  if (g.stride[2] != 1 || g.dilation[2] != 1) {
+  if (kAsking || g.stride[2] != 1 || g.dilation[2] != 1) {
     for (int j = 0; j < DepthwisePixelsTile::kPixels; ++j) {
       const Quad<A> error = load_vector<kR>(&errors[j * tile.lanes][0]);
 #pragma unroll
@@ -57,25 +57,31 @@ __device__ __forceinline__ void add_depthwise_run(Quad<A> (&acc)[DepthwisePixels
     }
     return;
   }
+  // Pointers advance: products with the run-time distances would occupy registers.
   Quad<A> values[DepthwisePixelsTile::kPixels + kT - 1];
 #pragma unroll
-  for (int u = 0; u < kT - 1; ++u) values[u] = load_vector<kR>(&source[u * tile.lanes][0]);
+  for (int u = 0; u < kT - 1; ++u, source += tile.lanes) values[u] = load_vector<kR>(&source[0][0]);
 #pragma unroll
   for (int j = 0; j < DepthwisePixelsTile::kPixels; ++j) {
-    const Quad<A> error = load_vector<kR>(&errors[j * tile.lanes][0]);
-    values[j + kT - 1] = load_vector<kR>(&source[(j + kT - 1) * tile.lanes][0]);
+    const Quad<A> error = load_vector<kR>(&errors[0][0]);
+    values[j + kT - 1] = load_vector<kR>(&source[0][0]);
+    errors += tile.lanes;
+    source += tile.lanes;
 #pragma unroll
     for (int u = 0; u < kT; ++u) add(error, values[j + u], j, u);
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwise_weight_grad_pixels_kernel(
-    const T* __restrict__ x,                 // [N, *size, C]
-    const T* __restrict__ dy,                // [N, *output, C]
-    T* __restrict__ dw,                      // [C, *kernel], all written; unused if there are partial sums
-    accumulator_t<T>* __restrict__ partial,  // [splits, C, *kernel], all written, or nullptr for one split
-    const DepthwiseWeightGradPixels plan, const int splits) {
+__global__ void __launch_bounds__(DepthwiseWeightGradTile::kPixelsThreads,
+                                  DepthwiseWeightGradTile::kPixelsBlocksPerSm)
+    depthwise_weight_grad_pixels_kernel(
+        const T* __restrict__ x,   // [N, *size, C]
+        const T* __restrict__ dy,  // [N, *output, C]
+        T* __restrict__ dw,        // [C, *kernel], all written; unused if there are partial sums
+        accumulator_t<T>* __restrict__ partial,  // [splits, C, *kernel], all written, or nullptr for one
+                                                 // split
+        const DepthwiseWeightGradPixels plan, const int splits) {
   using A = accumulator_t<T>;
   constexpr int kR = kRun<A>, kT = DepthwisePixelsTile::kTaps;
   FASTCONV_DYNAMIC_SHARED(Quad<A>, shared);
@@ -87,14 +93,16 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
   const int error_quads = tile.steps * tile.tile_rows * row_pixels * tile.lanes;
   Quad<A>* errors = shared + source_quads;
   const int64_t chunk = blockIdx.x % tile.chunks;
-  const int64_t split = blockIdx.x / tile.chunks;
+  const int part = blockIdx.x / tile.chunks % plan.share.parts;
+  const int64_t split = blockIdx.x / tile.chunks / plan.share.parts;
   const int64_t share = (plan.items + splits - 1) / splits;
   const int64_t last_item = min((split + 1) * share, plan.items);
 
   const int thread = threadIdx.x;
   if (thread < kDepthwiseFlags) wild[thread] = 0;
-  const int lane = thread % tile.lanes, sum = thread / tile.lanes % plan.share.sums;
+  const int lane = thread % tile.lanes, of_part = thread / tile.lanes % plan.share.sums;
   const int mine = thread / tile.lanes / plan.share.sums;
+  const int sum = part * plan.share.sums + of_part;
   const DepthwiseTapChunk taps(g, sum);
 
   Quad<A> acc[kT] = {};
@@ -133,7 +141,7 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
       }
       flag_if_wild(wild, calm, p0 > 0);  // slices that stay in the ring stay as they are
       __syncthreads();
-      if (mine >= plan.share.shares) continue;
+      if (mine >= plan.share.shares || sum >= plan.share.all) continue;
       const bool finite = all_finite(wild);
       for (int i = mine; i < steps * at.rows * units; i += plan.share.shares) {
         uint32_t unit = i;
@@ -171,7 +179,8 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
     const int channel = by_count.divide(tap);
     uint32_t s = tap;
     const int row = by_columns.divide(s);
-    const int of_sum = static_cast<int>(s) / kT * g.kernel[0] * g.kernel[1] + row;
+    const int of_sum = static_cast<int>(s) / kT * g.kernel[0] * g.kernel[1] + row - part * plan.share.sums;
+    if (of_sum < 0 || of_sum >= plan.share.sums) continue;
     const int of_lane = tile.vectors ? channel / kR : channel % tile.lanes;
     const int k = tile.vectors ? channel % kR : channel / tile.lanes;
     const Quad<A>* from = shared + s % kT * place_quads + of_sum * tile.lanes + of_lane;

@@ -12,25 +12,30 @@ namespace fastconv {
 
 /// Tuning of both kernels.
 struct DepthwiseWeightGradTile {
-  static constexpr int kMaxThreads = 256;
-  static constexpr int kWindows = 2;          // of `run` taps, of a thread for channels first
-  static constexpr int kMostShares = 32;      // threads that sum the same taps
-  static constexpr int kEnoughBlocks = 1056;  // a few for every multiprocessor of any GPU
-  static constexpr int kBudget = 48 * 1024;   // shared memory that needs no opt-in
-  static_assert(kMaxThreads % 32 == 0, "whole warps only");
+  static constexpr int kPlanesThreads = 256;    // most of a block for channels first
+  static constexpr int kPlanesBlocksPerSm = 2;  // caps registers at 128 a thread
+  static constexpr int kPixelsThreads = 128;    // most of a block for channels last
+  static constexpr int kPixelsBlocksPerSm = 3;  // caps registers at 170 a thread: at 128 some spill
+  static constexpr int kWindows = 2;            // of `run` taps, of a thread for channels first
+  static constexpr int kMostShares = 32;        // threads that sum the same taps
+  static constexpr int kEnoughBlocks = 1056;    // a few for every multiprocessor of any GPU
+  static constexpr int kBudget = 48 * 1024;     // shared memory that needs no opt-in
+  static_assert(kPlanesThreads % 32 == 0 && kPixelsThreads % 32 == 0, "whole warps only");
 };
 
-/// Threads of a block: `shares` for each of `sums` groups of taps.
+/// Threads of a block: `shares` for each of `sums` groups of taps, which are a part of all of them.
 struct DepthwiseShares {
-  int32_t sums, shares, threads;
+  int32_t all, sums, parts, shares, threads;
 };
 
-inline DepthwiseShares depthwise_shares(int64_t sums, int32_t lanes) {
-  using Tile = DepthwiseWeightGradTile;
-  int32_t shares = Tile::kMostShares;
-  while (shares > 1 && sums * shares * lanes > Tile::kMaxThreads) shares /= 2;
+inline DepthwiseShares depthwise_shares(int64_t all, int32_t lanes, int32_t most_threads) {
+  const int64_t parts = depthwise::divide_up(all, int64_t{most_threads / lanes});
+  const int64_t sums = depthwise::divide_up(all, parts);
+  int32_t shares = DepthwiseWeightGradTile::kMostShares;
+  while (shares > 1 && sums * shares * lanes > most_threads) shares /= 2;
   const int64_t threads = depthwise::round_up(sums * shares * lanes, int64_t{32});
-  return {static_cast<int32_t>(sums), shares, static_cast<int32_t>(std::min<int64_t>(threads, 1 << 20))};
+  return {static_cast<int32_t>(all), static_cast<int32_t>(sums), static_cast<int32_t>(parts), shares,
+          static_cast<int32_t>(threads)};
 }
 
 /// The division for channels first: a block sums one filter over tiles of several images.
@@ -51,9 +56,10 @@ inline bool plan_weight_grad_planes(const Window& window, int run, int element_b
   DepthwisePlanes& tile = plan.tile;
   if (!plan_planes(forward_gather(window), run, element_bytes, aligned, tile)) return false;
   const DepthwiseGather& g = tile.gather;
-  plan.share = depthwise_shares(
-      int64_t{g.kernel[0]} * g.kernel[1] * tile.phases * divide_up(tile.windows, Tile::kWindows), 1);
-  if (plan.share.threads > Tile::kMaxThreads) return false;
+  const int64_t sums =
+      int64_t{g.kernel[0]} * g.kernel[1] * tile.phases * divide_up(tile.windows, Tile::kWindows);
+  if (sums > 1 << 20) return false;
+  plan.share = depthwise_shares(sums, 1, Tile::kPlanesThreads);
   tile.threads = plan.share.threads;
   // Neighbouring threads take neighbouring runs of the outputs, row after row: rows of the source lie so that
   // they access neighbouring banks. One quad more than the last window is read.
@@ -77,7 +83,7 @@ inline bool plan_weight_grad_planes(const Window& window, int run, int element_b
   tile.plane_quads = static_cast<int32_t>(plane_quads);
   tile.shared_bytes = planes * bytes;
   tile.image_groups = static_cast<int32_t>(divide_up(g.batch, planes));
-  tile.blocks = g.channels;
+  tile.blocks = int64_t{g.channels} * plan.share.parts;
   plan.items = int64_t{tile.row_tiles} * tile.column_tiles * tile.image_groups;
   plan.vector_errors = aligned && g.output[2] % (16 / element_bytes) == 0;
   return true;
@@ -100,13 +106,13 @@ inline bool plan_weight_grad_pixels(const Window& window, int run, int element_b
   const DepthwiseGather& g = tile.gather;
   const int64_t sums =
       int64_t{g.kernel[0]} * g.kernel[1] * divide_up(g.kernel[2], DepthwisePixelsTile::kTaps);
-  plan.share = depthwise_shares(sums, tile.lanes);
-  if (plan.share.threads > Tile::kMaxThreads) return false;
+  if (sums > 1 << 20) return false;
+  plan.share = depthwise_shares(sums, tile.lanes, Tile::kPixelsThreads);
   tile.threads = plan.share.threads;
   const int64_t totals = 16 * int64_t{DepthwisePixelsTile::kTaps} * (tile.threads + 1);
   tile.shared_bytes = std::max(tile.shared_bytes, totals);
   plan.items = g.batch * tile.row_tiles * tile.column_tiles;
-  tile.blocks = tile.chunks;
+  tile.blocks = int64_t{tile.chunks} * plan.share.parts;
   return true;
 }
 

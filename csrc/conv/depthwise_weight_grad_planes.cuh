@@ -109,12 +109,15 @@ __device__ __forceinline__ void add_depthwise_weight_grad(
 }
 
 template <class T>
-__global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwise_weight_grad_planes_kernel(
-    const T* __restrict__ x,                 // [N, C, *size]
-    const T* __restrict__ dy,                // [N, K, *output]
-    T* __restrict__ dw,                      // [K, *kernel], all written; unused if there are partial sums
-    accumulator_t<T>* __restrict__ partial,  // [splits, K, *kernel], all written, or nullptr for one split
-    const DepthwiseWeightGradPlanes plan, const int splits) {
+__global__ void __launch_bounds__(DepthwiseWeightGradTile::kPlanesThreads,
+                                  DepthwiseWeightGradTile::kPlanesBlocksPerSm)
+    depthwise_weight_grad_planes_kernel(
+        const T* __restrict__ x,   // [N, C, *size]
+        const T* __restrict__ dy,  // [N, K, *output]
+        T* __restrict__ dw,        // [K, *kernel], all written; unused if there are partial sums
+        accumulator_t<T>* __restrict__ partial,  // [splits, K, *kernel], all written, or nullptr for one
+                                                 // split
+        const DepthwiseWeightGradPlanes plan, const int splits) {
   using A = accumulator_t<T>;
   using Tile = DepthwiseWeightGradTile;
   constexpr int kR = kRun<A>, kW = Tile::kWindows;
@@ -123,14 +126,16 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
   const DepthwisePlanes& tile = plan.tile;
   const DepthwiseGather& g = tile.gather;
   Quad<A>* errors = shared + tile.planes * tile.plane_quads;
-  const int64_t k = blockIdx.x / splits;
-  const int64_t split = blockIdx.x % splits;
+  const int part = blockIdx.x % plan.share.parts;
+  const int64_t split = blockIdx.x / plan.share.parts % splits;
+  const int64_t k = blockIdx.x / plan.share.parts / splits;
   const int64_t share = (plan.items + splits - 1) / splits;
   const int64_t last_item = min((split + 1) * share, plan.items);
 
   const int thread = threadIdx.x;
   if (thread < kDepthwiseFlags) wild[thread] = 0;
-  const int sum = thread / plan.share.shares;
+  const int of_part = thread / plan.share.shares, sum = part * plan.share.sums + of_part;
+  const bool sums = of_part < plan.share.sums && sum < plan.share.all;
   const DepthwiseTapGroup taps(tile, sum);
   A acc[kW][kR] = {};
   int64_t zeroed = -1;  // the tile whose surroundings are zero
@@ -159,7 +164,7 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
       flag_if_wild(wild, calm, p > 0);  // slices that stay in the ring stay as they are
       __syncthreads();
       const int d = first + taps.t * g.dilation[0];
-      if (sum >= plan.share.sums || d < 0 || d >= g.size[0]) continue;
+      if (!sums || d < 0 || d >= g.size[0]) continue;
       const bool finite = all_finite(wild);
       const Quad<A>* slice = shared + d % tile.slots * tile.slot_quads;
       if (finite) {
@@ -181,8 +186,8 @@ __global__ void __launch_bounds__(DepthwiseWeightGradTile::kMaxThreads) depthwis
     // The tap, if any, at this place of its phase.
     const int offset = taps.pair * kW * kR + place;
     const int s = (offset * g.stride[2] + taps.phase - tile.shift) / g.dilation[2];
-    const bool exists = sum < plan.share.sums && offset < tile.windows * kR &&
-                        (tile.taps >> (taps.phase * tile.windows * kR + offset) & 1);
+    const bool exists =
+        sums && offset < tile.windows * kR && (tile.taps >> (taps.phase * tile.windows * kR + offset) & 1);
     if (!exists || place % plan.share.shares != mine) continue;
     const int64_t tap = (int64_t{taps.t} * g.kernel[1] + taps.r) * g.kernel[2] + s;
     if (partial) {
