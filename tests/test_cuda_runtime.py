@@ -1,5 +1,6 @@
 """The face of the CUDA backend: where a call runs, by which kernel, in how much memory, and what it refuses."""
 
+import importlib
 import sys
 import threading
 
@@ -8,6 +9,9 @@ import pytest
 
 import fastconv
 from fastconv import backend, cuda
+from fastconv.arrays import FLOATS
+from fastconv.cases import operator_cases
+from fastconv.check import examine
 from fastconv.cuda import choice, runtime, workspace
 from fastconv.cuda.runtime import launch
 from fastconv.errors import CudaError, DeviceError, DTypeError, ShapeError
@@ -16,6 +20,7 @@ from tests import cupy_stand_in
 from tests.emulation import require
 
 X = np.ones((2, 3, 5, 7), "f4")
+STORAGES = ("contiguous", "channels_last")
 
 
 @pytest.fixture(autouse=True)
@@ -126,25 +131,59 @@ def test_workspace_beyond_the_limit_is_a_mistake_of_ours():
             gpu.workspace((26,), "f4")
 
 
-def problems():
-    """Problems of every kind that a table is asked about."""
-    windows = [window(), window(groups=3, filters=3), window(stride=(2, 3)), window(kernel=(1, 1)), None]
-    for w in windows:
-        for dtype in ("float16", "bfloat16", "float32", "float64"):
-            for last in (False, True):
-                for architecture in (80, 90, 120):
-                    yield choice.Problem(w, dtype, last, architecture, X.shape)
+def problems_of(operator, monkeypatch):
+    """Every Problem that the operator's cases ask its table about."""
+    asked = []
+
+    def recorded(operator, problem):
+        asked.append((operator, problem))
+        return choice.choose(operator, problem)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fastconv.cuda.") and hasattr(module, "choose") and module is not choice:
+            choose = module.choose
+            monkeypatch.setattr(
+                module, "choose", lambda op, p, choose=choose: (asked.append((op, p)), choose(op, p))[1]
+            )
+    seen = set()
+    for case in operator_cases():
+        if case.operator == operator and case.quick and case.problem not in seen:
+            seen.add(case.problem)
+            getattr(importlib.import_module("fastconv.emulated"), operator)(*case.arguments())
+    return [problem for op, problem in asked if op == operator]
 
 
 @pytest.mark.parametrize("operator", sorted(choice.TABLES))
-def test_every_table_has_an_answer_for_everything(operator):
+def test_every_table_has_an_answer_for_everything(operator, monkeypatch):
     assert operator in backend.OPERATORS
     *_, (_, last_condition) = choice.TABLES[operator]
     assert last_condition is choice.anything
     names = [name for name, _ in choice.TABLES[operator]]
-    for problem in problems():
-        if problem.window is not None or not operator.startswith("conv"):
-            assert choice.choose(operator, problem) in names
+    problems = problems_of(operator, monkeypatch)
+    assert problems
+    for problem in problems:
+        for dtype in FLOATS:
+            for last in (False, True):
+                for architecture in (75, 80, 90, 120):
+                    other = problem._replace(dtype=dtype, last=last, architecture=architecture)
+                    assert choice.choose(operator, other) in names
+
+
+@pytest.mark.parametrize(
+    "operator, algorithm", [(op, name) for op in sorted(choice.TABLES) for name, _ in choice.TABLES[op]]
+)
+def test_every_algorithm_computes_what_the_reference_does(operator, algorithm):
+    """Also on problems that the table would give to another one; some case must fit it."""
+    cases = [c for c in operator_cases() if c.operator == operator and c.quick and c.storage in STORAGES]
+    done = 0
+    for case in sorted(cases, key=lambda c: (c.work, c.name))[:: max(1, len(cases) // 60)]:
+        with cuda.use_algorithm(operator, algorithm):
+            _, problem = examine("emulated", case)
+        if problem and "algorithm: got" in problem:
+            continue
+        assert problem is None, case
+        done += 1
+    assert done > 3
 
 
 def test_an_algorithm_can_be_asked_for():
