@@ -21,6 +21,7 @@ from tests.emulation import require
 
 X = np.ones((2, 3, 5, 7), "f4")
 STORAGES = ("contiguous", "channels_last")
+LARGEST = 300_000  # terms: an algorithm made for other problems takes long
 
 
 @pytest.fixture(autouse=True)
@@ -156,9 +157,8 @@ def problems_of(operator, monkeypatch):
 @pytest.mark.parametrize("operator", sorted(choice.TABLES))
 def test_every_table_has_an_answer_for_everything(operator, monkeypatch):
     assert operator in backend.OPERATORS
-    *_, (_, last_condition) = choice.TABLES[operator]
-    assert last_condition is choice.anything
-    names = [name for name, _ in choice.TABLES[operator]]
+    assert choice.TABLES[operator][-1].suits is choice.anything
+    names = [row.algorithm for row in choice.TABLES[operator]]
     problems = problems_of(operator, monkeypatch)
     assert problems
     for problem in problems:
@@ -170,11 +170,13 @@ def test_every_table_has_an_answer_for_everything(operator, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "operator, algorithm", [(op, name) for op in sorted(choice.TABLES) for name, _ in choice.TABLES[op]]
+    "operator, algorithm",
+    [(op, name) for op in sorted(choice.TABLES) for name in dict.fromkeys(row.algorithm for row in choice.TABLES[op])],
 )
 def test_every_algorithm_computes_what_the_reference_does(operator, algorithm):
     """Also on problems that the table would give to another one; some case must fit it."""
     cases = [c for c in operator_cases() if c.operator == operator and c.quick and c.storage in STORAGES]
+    cases = [c for c in cases if c.work < LARGEST]
     done = 0
     for case in sorted(cases, key=lambda c: (c.work, c.name))[:: max(1, len(cases) // 60)]:
         with cuda.use_algorithm(operator, algorithm):
@@ -188,7 +190,7 @@ def test_every_algorithm_computes_what_the_reference_does(operator, algorithm):
 
 def test_an_algorithm_can_be_asked_for():
     problem = choice.Problem(window(), "float32", False, 90, X.shape)
-    depthwise = problem._replace(window=window(groups=3, filters=3))
+    depthwise = problem._replace(geometry=window(groups=3, filters=3))
     assert choice.choose("conv_forward", problem) != "depthwise"
     with cuda.use_algorithm("conv_forward", "implicit_gemm"):
         assert choice.choose("conv_forward", depthwise) == "implicit_gemm"

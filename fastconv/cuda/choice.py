@@ -1,11 +1,12 @@
 """Which kernel serves a call: one table an operator, read from the top, the first row that fits is taken.
 
-A row is the name of an algorithm and a condition on the problem; the last row of a table fits everything. The
-launcher in csrc takes the algorithm by this name and has no opinion of its own.
+A row is the name of an algorithm and a condition on the problem under which it is the one to take; the last row of a
+table fits everything. The launchers in csrc do as they are told.
 """
 
 import contextlib
 import contextvars
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fastconv.errors import ShapeError
@@ -24,11 +25,25 @@ class Problem(NamedTuple):
         shape: Shape of the first array.
     """
 
-    window: object
+    geometry: object
     dtype: str
     last: bool
     architecture: int
     shape: tuple
+
+
+class Row(NamedTuple):
+    """One row of a table.
+
+    Attributes:
+        algorithm: Its name.
+        suits: Whether it is the one to take for a Problem that no row above suits.
+        serves: Whether it can compute a Problem at all: what use_algorithm asks.
+    """
+
+    algorithm: str
+    suits: Callable
+    serves: Callable
 
 
 def anything(problem):
@@ -38,7 +53,7 @@ def anything(problem):
 
 def is_depthwise(problem):
     """Every filter sees one channel."""
-    window = problem.window
+    window = problem.geometry
     return window.groups == window.channels and window.channels > 1
 
 
@@ -50,22 +65,23 @@ def register(operator, *rows):
 
     Args:
         operator: Name in fastconv.backend.OPERATORS.
-        rows: (algorithm, condition) pairs; the condition of the last is `anything`.
+        rows: (algorithm, suits) or (algorithm, suits, serves), see Row; serves is suits where it is left out. The
+            last one suits `anything`.
     """
-    TABLES[operator] = rows
+    TABLES[operator] = tuple(Row(*row, *row[1:2] * (3 - len(row))) for row in rows)
 
 
 def choose(operator, problem):
-    """The algorithm for a problem: that of use_algorithm, or the first in the operator's table that fits.
+    """The algorithm for a problem: that of use_algorithm, or the first in the operator's table that suits.
 
     Raises:
-        ShapeError: The algorithm asked for does not fit the problem.
+        ShapeError: The algorithm asked for cannot compute the problem.
     """
     rows = TABLES[operator]
     forced = dict(_forced.get()).get(operator)
     if forced is None:
-        return next(algorithm for algorithm, fits in rows if fits(problem))
-    if not dict(rows)[forced](problem):
+        return next(row.algorithm for row in rows if row.suits(problem))
+    if not any(row.serves(problem) for row in rows if row.algorithm == forced):
         raise ShapeError(operator, "algorithm", repr(forced), "one that serves this problem", f"{problem}")
     return forced
 
@@ -86,7 +102,7 @@ def use_algorithm(operator, algorithm):
     """
     if operator not in TABLES:
         raise ShapeError("use_algorithm", "operator", repr(operator), " or ".join(sorted(TABLES)))
-    names = [name for name, _ in TABLES[operator]]
+    names = [row.algorithm for row in TABLES[operator]]
     if algorithm not in names:
         raise ShapeError("use_algorithm", "algorithm", repr(algorithm), " or ".join(names))
     token = _forced.set((*_forced.get(), (operator, algorithm)))

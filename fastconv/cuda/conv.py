@@ -142,26 +142,31 @@ def _blocks(rows, columns, tile):
 def _fits_large(problem, rows, columns):
     """Whether large tiles of these rows and columns, those of one group, fill a GPU."""
     large_enough = min(rows, columns) > _TILE
-    blocks = problem.window.groups * _blocks(rows, columns, _LARGE_TILE)
-    return problem.dtype != "float64" and large_enough and blocks >= _FULL
+    blocks = problem.geometry.groups * _blocks(rows, columns, _LARGE_TILE)
+    return _has_large(problem) and large_enough and blocks >= _FULL
+
+
+def _has_large(problem):
+    """Whether there is a large tile: of float64 it would need more registers than a thread has."""
+    return problem.dtype != "float64"
 
 
 def _forward_fits_large(problem):
-    w = problem.window
+    w = problem.geometry
     return _fits_large(problem, w.filters // w.groups, w.batch * math.prod(w.output))
 
 
 def _input_grad_fits_large(problem):
-    w = problem.window
+    w = problem.geometry
     pixels = w.batch * math.prod(-(-size // stride) for stride, size in zip(w.stride, w.size, strict=True))
     return _fits_large(problem, w.channels // w.groups, pixels)  # of one phase
 
 
 def _weight_grad_fits_large(problem):
     """Rows and columns are few, but splits fill the GPU."""
-    w = problem.window
+    w = problem.geometry
     rows, columns = w.filters // w.groups, w.channels // w.groups * math.prod(w.kernel)
-    return problem.dtype != "float64" and min(rows, columns) > _TILE
+    return _has_large(problem) and min(rows, columns) > _TILE
 
 
 def _splits(window, large, itemsize):
@@ -185,4 +190,9 @@ for _operator, _fits in (
     ("conv_input_grad", _input_grad_fits_large),
     ("conv_weight_grad", _weight_grad_fits_large),
 ):
-    register(_operator, ("depthwise", is_depthwise), ("implicit_gemm_large", _fits), ("implicit_gemm", anything))
+    register(
+        _operator,
+        ("depthwise", is_depthwise),
+        ("implicit_gemm_large", _fits, _has_large),
+        ("implicit_gemm", anything),
+    )

@@ -46,7 +46,11 @@ def _fits_large(problem):
     """Whether large tiles fill a GPU; see fastconv.cuda.conv."""
     batch, rows, _, columns = problem.shape
     blocks = batch * -(-rows // 128) * -(-columns // 128)
-    return problem.dtype != "float64" and min(rows, columns) > 64 and blocks >= 132
+    return _has_large(problem) and min(rows, columns) > 64 and blocks >= 132
 
 
-register("matmul", ("tiled_large", _fits_large), ("tiled", anything))
+def _has_large(problem):
+    return problem.dtype != "float64"
+
+
+register("matmul", ("tiled_large", _fits_large, _has_large), ("tiled", anything))

@@ -261,24 +261,24 @@ def _input_grad_rows(gpu, dy, x, y, dx, dresidual, mean, variance, w, dw, db, pl
 
 def _sums_fit(problem):
     """Whether the sums of each channel, which are no result in halves, fit the workspace."""
-    plan = problem.window
+    plan = problem.geometry
     kept = 0 if plan.itemsize == plan.accumulator_size else 2 * plan.channels * plan.accumulator_size
     return kept <= get_max_workspace()
 
 
 def _channel_sums_fit(problem):
-    plan = problem.window
+    plan = problem.geometry
     return 2 * plan.images * (plan.channels + plan.groups) * plan.accumulator_size <= get_max_workspace()
 
 
 def _is_by_rows(problem):
-    plan = problem.window
+    plan = problem.geometry
     return _is_held(problem) or (plan.positions == 1 and plan.statistics >= _MANY_STATISTICS)
 
 
 def _is_held(problem):
     """Whether a statistic fits the registers of a block, and lies in memory in stretches worth reading."""
-    plan = problem.window
+    plan = problem.geometry
     stretch = plan.channels // plan.groups * (1 if plan.last else plan.positions)
     return plan.values * plan.itemsize <= _HELD_BYTES and stretch * plan.itemsize >= 32
 
@@ -287,7 +287,7 @@ register("batch_norm_grad", ("sums", _sums_fit), ("rows", anything))
 register("group_norm_forward", ("rows", _is_by_rows), ("sums", anything), ("rows", anything))  # last: if asked for
 register(
     "group_norm_grad",
-    ("rows", lambda problem: problem.window.positions == 1 or _is_held(problem)),
+    ("rows", lambda problem: problem.geometry.positions == 1 or _is_held(problem)),
     ("sums", _channel_sums_fit),
     ("rows", anything),
 )

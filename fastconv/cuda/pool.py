@@ -124,7 +124,7 @@ def _run_tile(gpu, x, y, indices, problem, averaging):
 def _run_split(gpu, x, y, indices, problem, averaging):
     accumulator = numpy.dtype("float64" if problem.dtype == "float64" else "float32")
     itemsize = accumulator.itemsize + (_INDEX_BYTES if averaging is None else 0)
-    split = pool_tile.split(problem.window, *_planes_and_lanes(problem), itemsize, get_max_workspace())
+    split = pool_tile.split(problem.geometry, *_planes_and_lanes(problem), itemsize, get_max_workspace())
     partial = positions = None
     if split.parts > 1:
         partial = gpu.workspace((split.parts, y.size), accumulator)
@@ -163,16 +163,16 @@ def _input_grad(operator, dy, indices, size, axes, averaging=None):
 
 def _forward_tile(problem):
     itemsize = _BYTES[problem.dtype]
-    return pool_tile.forward_tile(problem.window, *_planes_and_lanes(problem), itemsize)
+    return pool_tile.forward_tile(problem.geometry, *_planes_and_lanes(problem), itemsize)
 
 
 def _input_grad_tile(problem, is_max):
     itemsize = max(_BYTES[problem.dtype], _BYTES["float32"]) + (_NARROW_BYTES if is_max else 0)
-    return pool_tile.input_grad_tile(problem.window, *_planes_and_lanes(problem), itemsize)
+    return pool_tile.input_grad_tile(problem.geometry, *_planes_and_lanes(problem), itemsize)
 
 
 def _max_tile_fits(problem):
-    narrow = pool_geometry.positions(problem.window) <= _MOST_NARROW
+    narrow = pool_geometry.positions(problem.geometry) <= _MOST_NARROW
     return narrow and _input_grad_tile(problem, is_max=True) is not None
 
 
@@ -197,7 +197,7 @@ def _compiled(extension, axes, planes, lanes):
 
 def _pooling(gpu, problem):
     """The geometry of a problem as the extension's own."""
-    return _compiled(gpu.extension, problem.window, *_planes_and_lanes(problem))
+    return _compiled(gpu.extension, problem.geometry, *_planes_and_lanes(problem))
 
 
 def _planes_and_lanes(problem):
