@@ -9,6 +9,7 @@
 #pragma once
 #include "activation.h"
 #include "conv/gather.cuh"
+#include "device/dispatch.h"
 #include "gemm/store.cuh"
 
 namespace fastconv {
@@ -34,14 +35,14 @@ struct ImplicitGemm {
 template <class T>
 struct ImageTarget {
   T* p;  // at the first row of the tile
-  const Sampling& s;
-  int64_t first;  // number of the tile's first pixel
+  const GatherBlock& block;
   int64_t image_pitch, channel_pitch, pixel_pitch;
   int rows, columns;
   bool along_rows, vectors;
   __device__ int64_t row(int r) const { return r * channel_pitch; }
   __device__ int64_t column(int c) const {
-    const Pixel pixel = pixel_of(first + c, s.count);
+    const Sampling& s = block.sampling;
+    const Pixel pixel = pixel_after(block.pixel, c, s.count);
     int64_t place = 0;
 #pragma unroll
     for (int axis = 0; axis < 3; ++axis) {
@@ -51,38 +52,67 @@ struct ImageTarget {
   }
 };
 
-/// One block, a tile of rows and pixels of one group and, of an input gradient, of one phase.
-template <class T, bool kLarge, bool kInputGrad>
-__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads)
-    conv_implicit_gemm_kernel(const ImplicitGemm<T> problem) {
-  using Tile = GemmTile<T, kLarge>;
-  FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
+/// What this block computes. Blocks that read the same pixels follow each other: rows are numbered first,
+/// then groups, tiles of pixels, phases.
+template <class T, class Tile, bool kInputGrad>
+__device__ GatherBlock block_of(const ImplicitGemm<T>& problem) {
   const Window& window = problem.window;
-  // Blocks that read the same pixels follow each other: rows are numbered first, then groups.
-  const int32_t row_tile = blockIdx.x % problem.row_tiles;
-  const int32_t rest = blockIdx.x / problem.row_tiles;
-  const int32_t group = rest % window.groups;
-  const int64_t tile = rest / window.groups % problem.tiles;
-  const int64_t phase = rest / window.groups / problem.tiles;
-
-  Sampling s = problem.sampling;
-  if constexpr (kInputGrad) enter_phase(s, window, pixel_of(phase, problem.phases).at);
-  const int64_t pixels = window.batch * s.count.product();
-  const int64_t first = tile * Tile::kColumns;
-  if (first >= pixels) return;  // all of the block: its phase is smaller than the largest
-
   // Of one group: depth in filters or channels, rows in the others.
   const int32_t channels = kInputGrad ? window.group_filters() : window.group_channels();
   const int32_t rows = kInputGrad ? window.group_channels() : window.group_filters();
-  const int32_t first_row = row_tile * Tile::kRows;
-  const int rows_left = min(rows - first_row, Tile::kRows);
+  const int64_t rest = blockIdx.x / problem.row_tiles;
+  const int64_t tile = rest / window.groups;
+  GatherBlock block;
+  block.sampling = problem.sampling;
+  if constexpr (kInputGrad) {
+    enter_phase(block.sampling, window, pixel_of(tile / problem.tiles, problem.phases).at);
+  }
+  block.group = static_cast<int32_t>(rest % window.groups);
+  block.first_row = blockIdx.x % problem.row_tiles * Tile::kRows;
+  block.rows = min(rows - block.first_row, Tile::kRows);
+  block.depth = block.sampling.taps.product() * channels;
+  block.image = layout_of(int64_t{channels} * window.groups, block.sampling.size, problem.channels_last);
+  const int64_t first = tile % problem.tiles * Tile::kColumns;
+  const int64_t left = window.batch * block.sampling.count.product() - first;
+  block.columns = static_cast<int>(max(int64_t{0}, min(left, int64_t{Tile::kColumns})));
+  block.pixel = pixel_of(first, block.sampling.count);
+  return block;
+}
 
-  Image<T> image = image_of(problem.image, int64_t{channels} * window.groups, s.size, problem.channels_last);
-  image.p += int64_t{group} * channels * image.channel_pitch;
-  const int64_t depth = s.taps.product() * channels;
+/// Apply it to all sums of a thread. Those with transcendental functions are called in a loop over shared
+/// memory, in which every thread has a part of its own: 64 copies of them would be most of the kernel.
+template <class Tile>
+__device__ __forceinline__ void apply(Activation activation, GemmSum<Tile>& sum,
+                                      typename Tile::Sum* staging) {
+  if (activation == Activation::kNone) return;
+  typename Tile::Sum* part = staging + threadIdx.x;
+  static_assert(Tile::kFragmentColumns * Tile::kThreads <= 4 * Tile::kPanel, "every thread has a part");
+#pragma unroll
+  for (int m = 0; m < Tile::kFragmentRows; ++m) {
+#pragma unroll
+    for (int n = 0; n < Tile::kFragmentColumns; ++n) part[n * Tile::kThreads] = sum[m][n];
+#pragma unroll 1
+    for (int n = 0; n < Tile::kFragmentColumns; ++n) {
+      part[n * Tile::kThreads] = activate(part[n * Tile::kThreads], activation);
+    }
+#pragma unroll
+    for (int n = 0; n < Tile::kFragmentColumns; ++n) sum[m][n] = part[n * Tile::kThreads];
+  }
+}
+
+/// One block, a tile of rows and pixels of one group and, of an input gradient, of one phase.
+template <class T, bool kLarge, bool kInputGrad>
+__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLarge>::kMinBlocks)
+    conv_implicit_gemm_kernel(const ImplicitGemm<T> problem) {
+  using Tile = GemmTile<T, kLarge>;
+  FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
+  FASTCONV_SHARED(GatherBlock, block, [1]);
+  if (threadIdx.x == 0) block[0] = block_of<T, Tile, kInputGrad>(problem);
+  __syncthreads();
+  if (block[0].columns == 0) return;  // all of the block: its phase is smaller than the largest
 
   struct Source {
-    std::conditional_t<kInputGrad, TransposedFilters<Tile>, MatrixOperand<Tile>> a;
+    std::conditional_t<kInputGrad, TransposedFilters<Tile>, MatrixOperand<Tile, true>> a;
     GatherOperand<Tile> b;
     __device__ __forceinline__ void fetch() {
       a.fetch();
@@ -95,46 +125,51 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads)
     }
     __device__ __forceinline__ bool not_finite() const { return a.not_finite(); }
   };
+  const Window& window = problem.window;
+  const int32_t channels = kInputGrad ? window.group_filters() : window.group_channels();
+  const int32_t rows = kInputGrad ? window.group_channels() : window.group_filters();
   const auto filters = [&] {
+    const int64_t depth = block[0].depth, first_row = block[0].first_row;
     if constexpr (kInputGrad) {
-      const T* w = problem.w + int64_t{group} * channels * window.kernel.product() * rows + first_row;
-      return TransposedFilters<Tile>(w, s, window.kernel, channels, rows, rows_left, problem.w_vectors,
+      const T* w =
+          problem.w + int64_t{block[0].group} * channels * window.kernel.product() * rows + first_row;
+      return TransposedFilters<Tile>(w, block[0], window.kernel, channels, rows, problem.w_vectors,
                                      threadIdx.x);
     } else {
-      const T* w = problem.w + (int64_t{group} * rows + first_row) * depth;
-      return MatrixOperand<Tile>({w, depth, depth, rows_left, true, problem.w_vectors}, threadIdx.x);
+      const T* w = problem.w + (int64_t{block[0].group} * rows + first_row) * depth;
+      return MatrixOperand<Tile, true>({w, depth, depth, block[0].rows, true, problem.w_vectors},
+                                       threadIdx.x);
     }
   };
   GemmSum<Tile> sum;
-  multiply<Tile>(sum, panels, (depth + Tile::kDepth - 1) / Tile::kDepth, problem.padded, [&] {
+  multiply<Tile>(sum, panels, (block[0].depth + Tile::kDepth - 1) / Tile::kDepth, problem.padded, [&] {
+    const T* image = problem.image + int64_t{block[0].group} * channels * block[0].image.channel_pitch;
     return Source{filters(),
-                  GatherOperand<Tile>(image, s, channels, first, pixels, problem.image_vectors, threadIdx.x)};
+                  GatherOperand<Tile>(image, block[0], channels, problem.image_vectors, threadIdx.x)};
   });
 
-  const int64_t first_channel = int64_t{group} * rows + first_row;
-  const GemmFragment<Tile> place(threadIdx.x);
-  if (problem.b != nullptr || problem.activation != Activation::kNone) {
+  const int64_t first_channel = int64_t{block[0].group} * rows + block[0].first_row;
+  if (problem.b != nullptr) {
+    const GemmFragment<Tile> place(threadIdx.x);
 #pragma unroll
     for (int m = 0; m < Tile::kFragmentRows; ++m) {
-      typename Tile::Sum bias = 0;
-      if (problem.b != nullptr && place.row(m) < rows_left)
-        bias = widen(problem.b[first_channel + place.row(m)]);
+      const bool there = place.row(m) < block[0].rows;
+      const typename Tile::Sum bias = there ? widen(problem.b[first_channel + place.row(m)]) : 0;
 #pragma unroll
-      for (int n = 0; n < Tile::kFragmentColumns; ++n) {
-        sum[m][n] = activate(sum[m][n] + bias, problem.activation);
-      }
+      for (int n = 0; n < Tile::kFragmentColumns; ++n) sum[m][n] += bias;
     }
   }
-  const int64_t plane = s.output.product(), all_rows = int64_t{rows} * window.groups;
+  apply<Tile>(problem.activation, sum, panels[0]);
+  __syncthreads();  // the parts of others are overwritten next
+  const int64_t plane = block[0].sampling.output.product(), all_rows = int64_t{rows} * window.groups;
   const bool last = problem.channels_last;
   const ImageTarget<T> target{problem.result + first_channel * (last ? 1 : plane),
-                              s,
-                              first,
+                              block[0],
                               all_rows * plane,
                               last ? 1 : plane,
                               last ? all_rows : 1,
-                              rows_left,
-                              static_cast<int>(min(pixels - first, int64_t{Tile::kColumns})),
+                              block[0].rows,
+                              block[0].columns,
                               last,
                               problem.result_vectors};
   store_tile<Tile>(sum, target, panels[0]);

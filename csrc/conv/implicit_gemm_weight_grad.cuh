@@ -28,47 +28,73 @@ struct ImplicitGemmWeightGrad {
   bool x_vectors, dy_vectors, dw_vectors;
 };
 
+/// What all threads of a block know of it; in shared memory, see GatherBlock.
+struct WeightGradBlock {
+  ImageLayout x, dy;
+  Pixel pixel, step;  // the first that it sums, and kDepth of them
+  int64_t pixels;     // how many it sums
+  int64_t first_column;
+  int64_t first_filter;  // of all groups
+  int32_t group, split;
+  int rows, columns;  // how many are left from the first of the tile on
+};
+
+template <class T, class Tile>
+__device__ WeightGradBlock weight_grad_block_of(const ImplicitGemmWeightGrad<T>& problem) {
+  const Window& window = problem.window;
+  int64_t rest = blockIdx.x / problem.row_tiles;
+  WeightGradBlock block;
+  block.first_column = rest % problem.column_tiles * Tile::kColumns;
+  rest /= problem.column_tiles;
+  block.group = static_cast<int32_t>(rest % window.groups);
+  block.split = static_cast<int32_t>(rest / window.groups);
+
+  const int64_t pixels = window.batch * window.output.product();
+  const int64_t steps = (pixels + Tile::kDepth - 1) / Tile::kDepth;
+  const int64_t first = steps * block.split / problem.splits * Tile::kDepth;
+  block.pixels = min(pixels, steps * (block.split + 1) / problem.splits * Tile::kDepth) - first;
+  block.pixel = pixel_of(first, window.output);
+  block.step = pixel_of(Tile::kDepth, window.output);
+
+  const int32_t first_row = blockIdx.x % problem.row_tiles * Tile::kRows;
+  block.rows = min(window.group_filters() - first_row, Tile::kRows);
+  block.first_filter = int64_t{block.group} * window.group_filters() + first_row;
+  const int64_t columns = window.group_channels() * window.kernel.product();
+  block.columns = static_cast<int>(min(columns - block.first_column, int64_t{Tile::kColumns}));
+
+  block.x = layout_of(window.channels, window.size, problem.channels_last);
+  block.dy = layout_of(window.filters, window.output, problem.channels_last);
+  return block;
+}
+
 /// One block, a tile of one group's dw and one split of the pixels.
 template <class T, bool kLarge>
-__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads)
+__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLarge>::kMinBlocks)
     conv_weight_grad_implicit_gemm_kernel(const ImplicitGemmWeightGrad<T> problem) {
   using Tile = GemmTile<T, kLarge>;
   FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
+  FASTCONV_SHARED(WeightGradBlock, block, [1]);
+  FASTCONV_SHARED(PatchColumn, columns, [Tile::kColumns]);
   const Window& window = problem.window;
-  const int32_t row_tile = blockIdx.x % problem.row_tiles;
-  int64_t rest = blockIdx.x / problem.row_tiles;
-  const int64_t column_tile = rest % problem.column_tiles;
-  rest /= problem.column_tiles;
-  const int32_t group = rest % window.groups;
-  const int32_t split = rest / window.groups;
-
-  const int64_t pixels = window.batch * window.output.product();
-  const int64_t all_steps = (pixels + Tile::kDepth - 1) / Tile::kDepth;
-  const int64_t first_step = all_steps * split / problem.splits;
-  const int64_t steps = all_steps * (split + 1) / problem.splits - first_step;
-  const int64_t first_pixel = first_step * Tile::kDepth;
-  const int64_t end = min(pixels, first_pixel + steps * Tile::kDepth);
-
-  const int32_t first_row = row_tile * Tile::kRows;
-  const int rows_left = min(window.group_filters() - first_row, Tile::kRows);
-  const int64_t columns = window.group_channels() * window.kernel.product();
-  const int64_t first_column = column_tile * Tile::kColumns;
-  const int64_t first_filter = int64_t{group} * window.group_filters() + first_row;
-
-  Image<T> x = image_of(problem.x, window.channels, window.size, problem.channels_last);
-  Image<T> dy = image_of(problem.dy, window.filters, window.output, problem.channels_last);
-  x.p += int64_t{group} * window.group_channels() * x.channel_pitch;
-  dy.p += first_filter * dy.channel_pitch;
+  if (threadIdx.x == 0) block[0] = weight_grad_block_of<T, Tile>(problem);
+  __syncthreads();
+  const int64_t all_columns = window.group_channels() * window.kernel.product();
+  if (threadIdx.x < Tile::kColumns) {
+    columns[threadIdx.x] = column_of(block[0].first_column + threadIdx.x, all_columns, block[0].x, window);
+  }
+  static_assert(Tile::kColumns <= Tile::kThreads, "a thread a column");
+  __syncthreads();
 
   struct Source {
     const Window& window;
+    const WeightGradBlock& block;
     PixelCursor cursor;
     ErrorOperand<Tile> a;
     PatchOperand<Tile> b;
     __device__ __forceinline__ void fetch() {
       a.fetch(cursor, window.output);
       b.fetch(cursor);
-      cursor.advance(Tile::kDepth, window.output);
+      cursor.advance(Tile::kDepth, block.step, window.output);
     }
     __device__ __forceinline__ void stash(typename Tile::Sum* a_panel, typename Tile::Sum* b_panel,
                                           bool guarded) {
@@ -78,24 +104,28 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads)
     __device__ __forceinline__ bool not_finite() const { return a.not_finite(); }
   };
   GemmSum<Tile> sum;
+  const int64_t steps = (block[0].pixels + Tile::kDepth - 1) / Tile::kDepth;
   multiply<Tile>(sum, panels, steps, problem.padded, [&] {
     const int depth = pixel_share<Tile>(problem.channels_last, false, threadIdx.x).depth;
-    return Source{window, PixelCursor(first_pixel, end, depth, Tile::kDepth, window.output),
-                  ErrorOperand<Tile>(dy, rows_left, problem.dy_vectors, threadIdx.x),
-                  PatchOperand<Tile>(x, window, first_column, columns, problem.x_vectors, threadIdx.x)};
+    const T* dy = problem.dy + block[0].first_filter * block[0].dy.channel_pitch;
+    const T* x = problem.x + int64_t{block[0].group} * window.group_channels() * block[0].x.channel_pitch;
+    return Source{window, block[0],
+                  PixelCursor{pixel_after(block[0].pixel, depth, window.output), block[0].pixels - depth},
+                  ErrorOperand<Tile>(dy, block[0].dy, block[0].rows, problem.dy_vectors, threadIdx.x),
+                  PatchOperand<Tile>(x, block[0].x, window, columns, problem.x_vectors, threadIdx.x)};
   });
 
-  const int64_t offset = first_filter * columns + first_column;
-  const int columns_left = static_cast<int>(min(columns - first_column, int64_t{Tile::kColumns}));
+  const int64_t offset = block[0].first_filter * all_columns + block[0].first_column;
+  const int rows_left = block[0].rows, columns_left = block[0].columns;
   if (problem.splits == 1) {
-    store_tile<Tile>(
-        sum, MatrixTarget<T>{problem.dw + offset, columns, rows_left, columns_left, problem.dw_vectors},
-        panels[0]);
+    const MatrixTarget<T> target{problem.dw + offset, all_columns, rows_left, columns_left,
+                                 problem.dw_vectors};
+    store_tile<Tile>(sum, target, panels[0]);
   } else {
-    typename Tile::Sum* to = problem.partial + split * window.weight_elements() + offset;
-    store_tile<Tile>(
-        sum, MatrixTarget<typename Tile::Sum>{to, columns, rows_left, columns_left, problem.dw_vectors},
-        panels[0]);
+    typename Tile::Sum* to = problem.partial + block[0].split * window.weight_elements() + offset;
+    const MatrixTarget<typename Tile::Sum> target{to, all_columns, rows_left, columns_left,
+                                                  problem.dw_vectors};
+    store_tile<Tile>(sum, target, panels[0]);
   }
 }
 

@@ -4,15 +4,13 @@
 
 namespace fastconv {
 
-/// A pixel of the output that walks on by kDepth at a time, without a division.
+/// A pixel of the output that walks on by a step at a time, without a division.
 struct PixelCursor {
-  Pixel now, by;
+  Pixel now;
   int64_t left;  // pixels from here to the end of the block's part, at most 0 past it
 
-  __device__ PixelCursor(int64_t first, int64_t end, int depth, int step, const Axes& count)
-      : now(pixel_of(first + depth, count)), by(pixel_of(step, count)), left(end - first - depth) {}
-
-  __device__ __forceinline__ void advance(int step, const Axes& count) {
+  /// by: pixel_of the step.
+  __device__ __forceinline__ void advance(int step, const Pixel& by, const Axes& count) {
     int32_t carry = 0;
 #pragma unroll
     for (int axis = 2; axis >= 0; --axis) {
@@ -38,18 +36,17 @@ class ErrorOperand {
   using T = typename Tile::Element;
 
  public:
-  /// dy: at the first filter of the tile. rows: filters left from there on.
-  __device__ ErrorOperand(const Image<T>& dy, int rows, bool vectors, int thread)
-      : dy_(dy), rows_(rows), vectors_(vectors) {
-    share_ = pixel_share<Tile>(dy.channels_last, vectors, thread);
-    dy_.p += share_.row * dy.channel_pitch;
-    step_ = share_.step * dy.channel_pitch;
+  /// dy: the first filter of the tile. rows: filters left from there on.
+  __device__ ErrorOperand(const T* dy, const ImageLayout& layout, int rows, bool vectors, int thread)
+      : dy_(dy), layout_(layout), rows_(rows), vectors_(vectors) {
+    share_ = pixel_share<Tile>(layout.channels_last, vectors, thread);
   }
 
   __device__ __forceinline__ void fetch(const PixelCursor& cursor, const Axes& output) {
     const int64_t place =
         (int64_t{cursor.now.at[0]} * output[1] + cursor.now.at[1]) * output[2] + cursor.now.at[2];
-    const T* from = dy_.p + cursor.now.image * dy_.image_pitch + place * dy_.pixel_pitch;
+    const T* from = dy_ + cursor.now.image * layout_.image_pitch + place * layout_.pixel_pitch +
+                    share_.row * layout_.channel_pitch;
     if (vectors_) {
       if (cursor.left > 0 && share_.row < rows_) {
         registers_.load(from);
@@ -61,7 +58,7 @@ class ErrorOperand {
 #pragma unroll
     for (int i = 0; i < Tile::kLoad; ++i) {
       const bool there = cursor.left > 0 && share_.row + i * share_.step < rows_;
-      registers_.value[i] = there ? from[i * step_] : narrow<T>(0);
+      registers_.value[i] = there ? from[i * share_.step * layout_.channel_pitch] : narrow<T>(0);
     }
   }
 
@@ -77,41 +74,51 @@ class ErrorOperand {
   GemmRegisters<Tile> registers_;
   FiniteCheck<typename Tile::Sum> check_;
   GemmShare share_;
-  Image<T> dy_;
-  int64_t step_;
+  const T* dy_;
+  const ImageLayout& layout_;
   int rows_;
   bool vectors_;
 };
 
+/// A column of dw: a tap and a channel.
+struct PatchColumn {
+  int64_t at;     // elements from where the corner of a pixel's window lies to what the column reads
+  Axes offset;    // the same along each axis
+  int32_t there;  // 0 past the last column
+};
+
+/// Columns lie as in dw: channel by channel, or tap by tap where the images are channels last.
+__device__ inline PatchColumn column_of(int64_t column, int64_t columns, const ImageLayout& x,
+                                        const Window& window) {
+  const int64_t taps = window.kernel.product(), channels = window.group_channels();
+  const int64_t channel = x.channels_last ? column % channels : column / taps;
+  const Pixel tap = pixel_of(x.channels_last ? column / channels : column % taps, window.kernel);
+  PatchColumn result;
+  int64_t place = 0;
+#pragma unroll
+  for (int axis = 0; axis < 3; ++axis) {
+    result.offset[axis] = tap.at[axis] * window.dilation[axis] - window.padding[axis];
+    place = place * window.size[axis] + result.offset[axis];
+  }
+  result.at = channel * x.channel_pitch + place * x.pixel_pitch;
+  result.there = column < columns;
+  return result;
+}
+
 /// Operand on the right: element (pixel, column) is what the pixel and the column's tap meet in the column's
-/// channel. Columns lie as in dw: channel by channel, or tap by tap where the images are channels last.
+/// channel.
 template <class Tile>
 class PatchOperand {
   using T = typename Tile::Element;
   using Sum = typename Tile::Sum;
 
  public:
-  /// x: at the first channel of the group. first: number of the tile's first column, of `columns`.
-  __device__ PatchOperand(const Image<T>& x, const Window& window, int64_t first, int64_t columns,
-                          bool vectors, int thread)
-      : x_(x), window_(window), vectors_(vectors) {
-    const bool last = x.channels_last;
-    share_ = pixel_share<Tile>(last, vectors, thread);
-    const int32_t taps = static_cast<int32_t>(window.kernel.product()), channels = window.group_channels();
-#pragma unroll
-    for (int i = 0; i < Tile::kLoad; ++i) {
-      const int64_t column = first + share_.row + i * share_.step;
-      const int64_t channel = last ? column % channels : column / taps;
-      const Pixel tap = pixel_of(last ? column / channels : column % taps, window.kernel);
-      int64_t place = 0;
-#pragma unroll
-      for (int axis = 0; axis < 3; ++axis) {
-        offset_[i][axis] = tap.at[axis] * window.dilation[axis] - window.padding[axis];
-        place = place * window.size[axis] + offset_[i][axis];
-      }
-      at_[i] = channel * x.channel_pitch + place * x.pixel_pitch;
-      if (column >= columns) there_ &= ~(1u << i);
-    }
+  /// x: the first channel of the group. columns: those of the tile, in shared memory.
+  __device__ PatchOperand(const T* x, const ImageLayout& layout, const Window& window,
+                          const PatchColumn* columns, bool vectors, int thread)
+      : x_(x), layout_(layout), window_(window), vectors_(vectors) {
+    share_ = pixel_share<Tile>(layout.channels_last, vectors, thread);
+    columns_ = columns + share_.row;
   }
 
   __device__ __forceinline__ void fetch(const PixelCursor& cursor) {
@@ -122,20 +129,20 @@ class PatchOperand {
       corner[axis] = cursor.now.at[axis] * window_.stride[axis];
       place = place * window_.size[axis] + corner[axis];
     }
-    const T* from = x_.p + cursor.now.image * x_.image_pitch + place * x_.pixel_pitch;
-    const auto inside = [&](int i) {
-      bool all = cursor.left > 0 && (there_ >> i & 1);
+    const T* from = x_ + cursor.now.image * layout_.image_pitch + place * layout_.pixel_pitch;
+    const auto inside = [&](const PatchColumn& column) {
+      bool all = cursor.left > 0 && column.there;
 #pragma unroll
       for (int axis = 0; axis < 3; ++axis) {
-        const auto at = static_cast<uint32_t>(corner[axis] + offset_[i][axis]);
+        const auto at = static_cast<uint32_t>(corner[axis] + column.offset[axis]);
         all = all && at < static_cast<uint32_t>(window_.size[axis]);
       }
       return all;
     };
     if (vectors_) {
-      outside_ = inside(0) ? 0 : ~0u;
+      outside_ = inside(columns_[0]) ? 0 : ~0u;
       if (outside_ == 0) {
-        registers_.load(from + at_[0]);
+        registers_.load(from + columns_[0].at);
       } else {
         registers_.clear();
       }
@@ -144,8 +151,9 @@ class PatchOperand {
     outside_ = 0;
 #pragma unroll
     for (int i = 0; i < Tile::kLoad; ++i) {
-      const bool met = inside(i);
-      registers_.value[i] = met ? from[at_[i]] : narrow<T>(0);
+      const PatchColumn& column = columns_[i * share_.step];
+      const bool met = inside(column);
+      registers_.value[i] = met ? from[column.at] : narrow<T>(0);
       outside_ |= met ? 0 : 1u << i;
     }
   }
@@ -163,12 +171,11 @@ class PatchOperand {
  private:
   GemmRegisters<Tile> registers_;
   GemmShare share_;
-  Image<T> x_;
+  const T* x_;
+  const ImageLayout& layout_;
   const Window& window_;
-  int64_t at_[Tile::kLoad];   // from where a pixel's corner lies to what its column reads
-  Axes offset_[Tile::kLoad];  // the same along each axis
-  uint32_t there_ = ~0u;      // a bit a column of dw
-  uint32_t outside_ = 0;      // a bit an element of the registers
+  const PatchColumn* columns_;  // the thread's first
+  uint32_t outside_ = 0;        // a bit an element of the registers
   bool vectors_;
 };
 

@@ -88,4 +88,17 @@ FASTCONV_HOST_DEVICE inline Pixel pixel_of(int64_t number, const Axes& count) {
   return pixel;
 }
 
+/// The pixel `steps` places after another one; few steps, so that no 64-bit division is needed.
+FASTCONV_HOST_DEVICE inline Pixel pixel_after(const Pixel& pixel, int32_t steps, const Axes& count) {
+  Pixel result;
+  uint32_t carry = static_cast<uint32_t>(steps);
+  for (int axis = 2; axis >= 0; --axis) {
+    const uint32_t at = static_cast<uint32_t>(pixel.at[axis]) + carry;
+    carry = at / static_cast<uint32_t>(count[axis]);
+    result.at[axis] = static_cast<int32_t>(at - carry * static_cast<uint32_t>(count[axis]));
+  }
+  result.image = pixel.image + carry;
+  return result;
+}
+
 }  // namespace fastconv

@@ -101,17 +101,18 @@ __device__ __forceinline__ void multiply(GemmSum<Tile>& sum,
     if (steps == 0) return;
     guarded = again;
     auto source = make();
+    typename Tile::Sum *now = panels[0], *next = panels[1];
     source.fetch();
-    source.stash(panels[0], panels[0] + Tile::kPanel, guarded);
+    source.stash(now, now + Tile::kPanel, guarded);
     __syncthreads();
-    for (int64_t step = 0; step < steps; ++step) {
-      const bool more = step + 1 < steps;
-      if (more) source.fetch();  // arrives while the panels before it are multiplied
-      typename Tile::Sum* now = panels[step % 2];
-      typename Tile::Sum* next = panels[1 - step % 2];
+    for (int64_t more = steps - 1; more >= 0; --more) {
+      if (more > 0) source.fetch();  // arrives while the panels before it are multiplied
       multiply_panels<Tile>(sum, now, now + Tile::kPanel, place, guarded);
-      if (more) source.stash(next, next + Tile::kPanel, guarded);
+      if (more > 0) source.stash(next, next + Tile::kPanel, guarded);
       __syncthreads();
+      typename Tile::Sum* const swapped = now;
+      now = next;
+      next = swapped;
     }
     again = false;
     if (padded && !guarded) {

@@ -43,7 +43,8 @@ struct FiniteCheck {
 };
 
 /// An operand that is a plain matrix. Its rows are the rows of c, or its columns where it stands right.
-template <class Tile>
+/// kAlongDepth: whether its depth is known to be contiguous.
+template <class Tile, bool kAlongDepth = false>
 class MatrixOperand {
   using T = typename Tile::Element;
 
@@ -59,7 +60,7 @@ class MatrixOperand {
   };
 
   __device__ MatrixOperand(const Matrix& m, int thread) : rows_(m.rows), vectors_(m.vectors) {
-    if (m.along_depth) {
+    if (kAlongDepth || m.along_depth) {
       share_ = m.vectors ? GemmShare::depth_vectors<Tile>(thread) : GemmShare::depth_elements<Tile>(thread);
       p_ = m.p + share_.row * m.pitch + share_.depth;
       stride_ = share_.step * m.pitch;
@@ -87,7 +88,7 @@ class MatrixOperand {
         registers_.value[i] = inside ? p_[i * stride_] : narrow<T>(0);
       }
     }
-    p_ += advance_;
+    p_ += kAlongDepth ? Tile::kDepth : advance_;
     left_ -= Tile::kDepth;
   }
 

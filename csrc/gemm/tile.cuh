@@ -28,6 +28,9 @@ struct GemmTile {
   static constexpr int kWarpRows = kLaneRows * kFragmentRows;
   static constexpr int kWarpColumns = kLaneColumns * kFragmentColumns;
   static constexpr int kThreads = kWarp * (kRows / kWarpRows) * (kColumns / kWarpColumns);
+  // Blocks that share a multiprocessor at least: of floats in small tiles 16 warps, at 128 registers a
+  // thread. The others keep more in registers and would spill.
+  static constexpr int kMinBlocks = kLarge ? 1 : (sizeof(T) == 4 ? 4 : 2);
   static constexpr int kLoad = kDepth * kRows / kThreads;  // elements of each operand that a thread moves
   static constexpr int kGroup = 16 / sizeof(Sum);          // sums in one access of shared memory
   // Rows of a panel are four banks apart, so that 8 depths of 4 neighbours, or 2 x 16, meet all 32 banks.

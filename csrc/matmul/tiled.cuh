@@ -22,7 +22,7 @@ struct MatmulTiled {
 
 /// One block, one tile of one product.
 template <class T, bool kLarge>
-__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads)
+__global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLarge>::kMinBlocks)
     matmul_tiled_kernel(const MatmulTiled<T> problem) {
   using Tile = GemmTile<T, kLarge>;
   FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
