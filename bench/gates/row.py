@@ -10,9 +10,7 @@ import numpy
 
 SECTORS = 1.10  # most 32-byte sectors of global memory, in units of the fewest that the requests of a warp could need
 BYTES = 1.15  # most bytes that a kernel bound by memory moves, in units of its arguments and results
-CONFLICTS = (
-    1.01  # most wavefronts of shared memory, in units of those without bank conflicts; the rest is for prologues
-)
+CONFLICTS = 1.02  # most wavefronts of shared memory, in units of those without bank conflicts: none in a main loop
 WORD_REUSE = 8  # fewest multiply-adds of dense float32 for each word that a request takes from shared memory
 
 
