@@ -30,7 +30,7 @@ target_include_directories(${TARGET}_kernels SYSTEM PUBLIC ${CUDA_INCLUDE})
 
 # The emulator itself is never traced: it would see itself.
 file(GLOB RUNTIME CONFIGURE_DEPENDS csrc/emulator/*.cpp)
-set(RUNTIME_OPTIONS -O2)
+set(RUNTIME_OPTIONS -O3)
 if(KIND STREQUAL "asan")
   list(APPEND RUNTIME_OPTIONS -fsanitize=address)
 elseif(KIND STREQUAL "trace")

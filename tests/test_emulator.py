@@ -16,7 +16,7 @@ import numpy
 import pytest
 
 from tests import planted
-from tests.emulation import require
+from tests.emulation import huge, require, sparse
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -196,3 +196,14 @@ def test_one_block_of_a_grid():
     written = numpy.flatnonzero(~numpy.isnan(y))
     assert written[0] > 0 and len(written) < len(y)
     assert (y[written] == x[written]).all()
+
+
+def test_arrays_of_more_elements_than_int32_counts():
+    count = 2**31 + 4097
+    with huge() as machine:
+        x, y = sparse([count], numpy.uint16), sparse([count], numpy.uint16)
+        x[-3000:] = numpy.arange(1, 3001)
+        copy(machine, x, y)
+    written = numpy.flatnonzero(y[-3000:])
+    assert len(written) and written[-1] == 2999
+    assert (y[-3000:][written] == x[-3000:][written]).all()

@@ -12,8 +12,8 @@ namespace fastconv::emulator {
 void set_schedule(const std::string& order, const std::string& async_mode, uint32_t seed,
                   bool reverse_blocks);
 
-/// Run this block of later grids alone, counted x first; -1 runs them all again. For grids too large to
-/// emulate.
+/// Run this block of later grids alone, counted x first; -2 the last one, -1 all of them again. For grids too
+/// large to emulate.
 void only_block(int64_t block);
 
 /// Tell the tracer of an array that kernels may touch; without a tracer nothing happens. One that is

@@ -125,8 +125,9 @@ void run_grid(const Launch& launch, void (*body)(void*), void* argument) {
   if (tracer) tracer->launch_begin();
   const uint64_t width = launch.grid.x, height = launch.grid.y;
   const uint64_t total = width * height * launch.grid.z;
-  const bool all = options.only_block < 0;
-  const uint64_t first = all ? 0 : static_cast<uint64_t>(options.only_block), end = all ? total : first + 1;
+  const bool all = options.only_block == kAllBlocks, last = options.only_block == kLastBlock;
+  const uint64_t first = all ? 0 : last ? total - 1 : static_cast<uint64_t>(options.only_block);
+  const uint64_t end = all ? total : first + 1;
   if (end > total) fail("%s: block %llu of %llu", launch.name, 1ull * first, 1ull * total);
   for (uint64_t i = first; i < end; ++i) {
     const uint64_t k = options.reverse_blocks && all ? total - 1 - i : i;

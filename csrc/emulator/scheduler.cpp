@@ -109,15 +109,6 @@ Thread* next_ready() {
   return &state.threads[id];
 }
 
-void begin_wait(Wait wait, Site site, Operation operation, uint32_t mask, void* argument) {
-  Thread& self = *state.current;
-  self.wait = wait;
-  self.site = site;
-  self.operation = operation;
-  self.mask = mask;
-  self.argument = argument;
-}
-
 void run_next(bool leaving) {
   Thread* self = state.current;
   for (;;) {

@@ -14,8 +14,15 @@ void reset_scheduler();
 void make_ready(const int* ids, int count);
 
 /// Note what the current thread waits for; then, once whatever that needs is done, run_next().
-void begin_wait(Wait wait, Site site, Operation operation = Operation::kNone, uint32_t mask = 0,
-                void* argument = nullptr);
+inline void begin_wait(Wait wait, Site site, Operation operation = Operation::kNone, uint32_t mask = 0,
+                       void* argument = nullptr) {
+  Thread& self = *state.current;
+  self.wait = wait;
+  self.site = site;
+  self.operation = operation;
+  self.mask = mask;
+  self.argument = argument;
+}
 
 /// Run other threads until the current one, unless it is leaving, is ready again.
 void run_next(bool leaving = false);

@@ -19,12 +19,14 @@ enum class Order { kForward, kReverse, kRandom, kLockstep };
 /// Asynchronous copies and products take effect at the wait for them, or at once.
 enum class Async { kLate, kEarly };
 
+constexpr int64_t kAllBlocks = -1, kLastBlock = -2;
+
 struct Options {
   Order order = Order::kForward;
   Async async = Async::kLate;
   uint32_t seed = 1;
   bool reverse_blocks = false;
-  int64_t only_block = -1;                 // run this block alone, counted x first; -1 for all
+  int64_t only_block = kAllBlocks;         // run this block alone, counted x first
   uint32_t max_shared_bytes = 227 * 1024;  // what a block of compute capability 9.0 may have
 };
 extern Options options;
