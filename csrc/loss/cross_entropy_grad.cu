@@ -24,12 +24,13 @@ void launch_rows(const Arrays& a, const Scores& scores) {
 template <class T, int V>
 void launch_planes(const Arrays& a, const Scores& scores) {
   using A = accumulator_t<T>;
-  const int64_t parts = (scores.classes + Tile::kClasses - 1) / Tile::kClasses;
-  const unsigned blocks = blocks_for(scores.rows() / V * parts, Tile::kThreads);
+  const unsigned blocks_a_plane = blocks_for(scores.positions / V, Tile::kThreads);
+  const unsigned parts = blocks_for(scores.classes, Tile::kClasses);
+  const unsigned blocks = blocks_for(scores.batch * parts * blocks_a_plane, 1);
   FASTCONV_LAUNCH((cross_entropy_grad_planes_kernel<T, V>), blocks, Tile::kThreads, 0,
                   pointer<CUstream_st>(a.stream), pointer<const A>(a.dloss), pointer<const T>(a.x),
                   pointer<const A>(a.logsumexp), pointer<const int64_t>(a.target), pointer<const T>(a.w),
-                  pointer<const A>(a.total), pointer<T>(a.dx), scores);
+                  pointer<const A>(a.total), pointer<T>(a.dx), scores, blocks_a_plane, parts);
 }
 
 }  // namespace
@@ -45,7 +46,8 @@ void cross_entropy_weight_sum(Dtype dtype, Address w, Address total, int64_t cla
 void cross_entropy_grad(Dtype dtype, bool last, Address dloss, Address x, Address logsumexp, Address target,
                         Address w, Address total, Address dx, int64_t batch, int64_t classes,
                         int64_t positions, int64_t ignored, double smoothing, Address stream) {
-  const Scores scores{batch, classes, positions, ignored, smoothing};
+  const double even = classes > 0 ? smoothing / static_cast<double>(classes) : 0.0;
+  const Scores scores{batch, classes, positions, ignored, smoothing, even};
   if (scores.elements() == 0) return;
   const Arrays arrays{dloss, x, logsumexp, target, w, total, dx, stream};
   with_dtype(dtype, [&](auto type) {

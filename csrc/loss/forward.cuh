@@ -7,16 +7,18 @@ namespace fastconv {
 
 struct CrossEntropyRowsTile {
   static constexpr int kThreads = 256;   // of a block; or all of one row
+  static constexpr int kMinBlocksPerSm = 4;  // allows 64 registers: without it the compiler spills some of doubles
   static constexpr int kLongRow = 1024;  // accesses: from there on a whole block serves one row
-  static_assert(kThreads % kWarp == 0, "whole warps only");
+  static_assert(kThreads % kWarp == 0 && (kThreads & (kThreads - 1)) == 0,
+                "halved among the rows of a block");
 };
 
-/// How many threads share a row that takes so many accesses: a power of two up to a warp, or a block.
-inline int cross_entropy_lanes(int64_t accesses) {
-  if (accesses >= CrossEntropyRowsTile::kLongRow) return CrossEntropyRowsTile::kThreads;
-  int lanes = 1;
-  while (lanes < kWarp && lanes < accesses) lanes *= 2;
-  return lanes;
+/// Logarithm of how many threads share a row that takes so many accesses: up to a warp, or a block.
+inline int cross_entropy_log2_lanes(int64_t accesses) {
+  const int64_t most = accesses >= CrossEntropyRowsTile::kLongRow ? CrossEntropyRowsTile::kThreads : kWarp;
+  int log2_lanes = 0;
+  while ((1 << log2_lanes) < most && (1 << log2_lanes) < accesses) ++log2_lanes;
+  return log2_lanes;
 }
 
 /// combine() of value over the lanes of a row, in all of them; every thread of the block calls.
@@ -29,20 +31,21 @@ __device__ __forceinline__ A reduce_row(A value, int lanes, Combine combine) {
   return value;
 }
 
-/// Classes innermost: `lanes` threads a row, V scores at once.
+/// Classes innermost: 2 ** log2_lanes threads a row, V scores at once.
 template <class T, int V, class Tile = CrossEntropyRowsTile>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     cross_entropy_forward_rows_kernel(const T* __restrict__ x,                     // [rows, C]
                                       const int64_t* __restrict__ target,          // [rows]
                                       const T* __restrict__ w,                     // [C], or nullptr
                                       const accumulator_t<T>* __restrict__ total,  // [1] sum of w, or nullptr
                                       accumulator_t<T>* __restrict__ loss,         // [rows], all written
                                       accumulator_t<T>* __restrict__ logsumexp,    // [rows], all written
-                                      const Scores scores, const int lanes) {
+                                      const Scores scores, const int log2_lanes) {
   using A = accumulator_t<T>;
   const int64_t thread = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
-  const int64_t row = thread / lanes;
-  const int lane = static_cast<int>(thread % lanes);
+  const int64_t row = thread >> log2_lanes;
+  const int lanes = 1 << log2_lanes;
+  const int lane = static_cast<int>(thread & (lanes - 1));
   const bool inside = row < scores.rows();
   Entropy<A> entropy;
   if (inside) {
@@ -93,12 +96,14 @@ __global__ void __launch_bounds__(Tile::kThreads) cross_entropy_forward_planes_k
     const accumulator_t<T>* __restrict__ total,  // [1] sum of w, or nullptr
     accumulator_t<T>* __restrict__ loss,         // [N, positions], all written
     accumulator_t<T>* __restrict__ logsumexp,    // [N, positions], all written
-    const Scores scores) {
+    const Scores scores, const unsigned blocks_an_image) {
   using A = accumulator_t<T>;
   constexpr int kUnroll = Tile::kUnroll;
-  const int64_t first = (int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x) * V;  // of N * positions
-  if (first >= scores.rows()) return;
-  x += first / scores.positions * scores.classes * scores.positions + first % scores.positions;
+  const int64_t image = blockIdx.x / blocks_an_image;
+  const int64_t position = (int64_t{blockIdx.x % blocks_an_image} * Tile::kThreads + threadIdx.x) * V;
+  if (position >= scores.positions) return;
+  const int64_t first = image * scores.positions + position;
+  x += image * scores.classes * scores.positions + position;
   int64_t t[V];
 #pragma unroll
   for (int v = 0; v < V; ++v) t[v] = target[first + v];

@@ -9,7 +9,8 @@
 namespace fastconv {
 
 struct CrossEntropyGradTile {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocksPerSm = 8;  // allows 64 registers: without it the compiler spills some of doubles
   static constexpr int kClasses = 32;          // that one thread walks over, channels first
   static constexpr int64_t kEnough = 1 << 16;  // threads, below which each takes a single position
   static_assert(kThreads % kWarp == 0, "whole warps only");
@@ -17,7 +18,7 @@ struct CrossEntropyGradTile {
 
 /// Classes innermost: V scores a thread, which may lie in several rows. The tensor is one long row of them.
 template <class T, int V, class Tile = CrossEntropyGradTile>
-__global__ void __launch_bounds__(Tile::kThreads)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     cross_entropy_grad_rows_kernel(const accumulator_t<T>* __restrict__ dloss,      // [rows]
                                    const T* __restrict__ x,                         // [rows, C]
                                    const accumulator_t<T>* __restrict__ logsumexp,  // [rows]
@@ -64,17 +65,18 @@ __global__ void __launch_bounds__(Tile::kThreads)
                                      const T* __restrict__ w,                         // [C], or nullptr
                                      const accumulator_t<T>* __restrict__ total,  // [1] sum of w, or nullptr
                                      T* __restrict__ dx,  // [N, C, positions], all written
-                                     const Scores scores) {
+                                     const Scores scores, const unsigned blocks_a_plane,
+                                     const unsigned parts) {
   using A = accumulator_t<T>;
-  const int64_t thread = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
-  const int64_t vectors = scores.rows() / V;
-  const int64_t first = thread % vectors * V;  // of N * positions
-  const int64_t low = thread / vectors * Tile::kClasses;
+  // A block serves some positions of some classes of one image, counted in this order.
+  const unsigned rest = blockIdx.x / blocks_a_plane;
+  const int64_t position = (int64_t{blockIdx.x % blocks_a_plane} * Tile::kThreads + threadIdx.x) * V;
+  if (position >= scores.positions) return;
+  const int64_t low = int64_t{rest % parts} * Tile::kClasses;
   const int64_t high = low + Tile::kClasses < scores.classes ? low + Tile::kClasses : scores.classes;
-  const int64_t image =
-      first / scores.positions * scores.classes * scores.positions + first % scores.positions;
+  const int64_t first = rest / parts * scores.positions + position;
+  const int64_t image = rest / parts * scores.classes * scores.positions + position;
   const bool weighted = scores.smoothing != 0 && w != nullptr;
-  if (low >= high) return;
   const A factors = sum_of_factors(scores, total);
   A log_sum[V], hit[V], even[V], whole[V];
   int64_t t[V];

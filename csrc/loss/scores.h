@@ -19,6 +19,7 @@ struct Scores {
   int64_t positions;
   int64_t ignored;   // the class that does not count
   double smoothing;  // s
+  double even;       // s / C
 
   __host__ __device__ int64_t rows() const { return batch * positions; }
   __host__ __device__ int64_t elements() const { return batch * positions * classes; }
@@ -80,7 +81,7 @@ struct Entropy {
     const A share = static_cast<A>(scores.smoothing);
     if (share == A(0)) return entropy;
     const A all = factors * ((sum.largest - pivot) + log_total) - spread;
-    return (A(1) - share) * entropy + share / A(scores.classes) * all;
+    return (A(1) - share) * entropy + static_cast<A>(scores.even) * all;
   }
 };
 
@@ -106,7 +107,7 @@ struct EntropyGrad {
     const A factor = known && w != nullptr ? widen(w[target]) : A(1);
     if (!known) this->target = -1;
     hit = dloss * ((A(1) - share) * factor);
-    even = dloss * (share / A(scores.classes));
+    even = dloss * static_cast<A>(scores.even);
     whole = hit + even * factors;
   }
 

@@ -5,12 +5,13 @@
 namespace fastconv {
 namespace {
 
-template <class T, int V>
+using Tile = ResizeInputGradTile;
+
+template <class T, int V, int U>
 void launch_resize_input_grad(Address dy, Address dx, const Resize& problem, Address stream) {
-  using Tile = ResizeInputGradTile;
   const ResizeColumns columns(problem.outer, problem.axis[0].size, problem.axis[1].size, problem.axis[2].size,
                               problem.inner / V, Tile::kRows, Tile::kEnough);
-  FASTCONV_LAUNCH((resize_input_grad_kernel<T, V>), blocks_for(columns.threads, Tile::kThreads),
+  FASTCONV_LAUNCH((resize_input_grad_kernel<T, V, U>), blocks_for(columns.threads, Tile::kThreads),
                   Tile::kThreads, 0, pointer<CUstream_st>(stream), pointer<const T>(dy), pointer<T>(dx),
                   problem, columns);
 }
@@ -24,10 +25,14 @@ void resize_input_grad(Dtype dtype, Address dy, Address dx, int64_t outer, int64
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     constexpr int V = kVector<T>;
-    if (inner % V == 0 && is_aligned(pointer<T>(dy)) && is_aligned(pointer<T>(dx))) {
-      launch_resize_input_grad<T, V>(dy, dx, problem, stream);
+    constexpr int U = Tile::kColumns;
+    const bool aligned = is_aligned(pointer<T>(dy)) && is_aligned(pointer<T>(dx));
+    if (inner % V == 0 && aligned) {
+      launch_resize_input_grad<T, V, 1>(dy, dx, problem, stream);
+    } else if (inner == 1 && axes[2].output % U == 0 && aligned) {
+      launch_resize_input_grad<T, 1, U>(dy, dx, problem, stream);
     } else {
-      launch_resize_input_grad<T, 1>(dy, dx, problem, stream);
+      launch_resize_input_grad<T, 1, 1>(dy, dx, problem, stream);
     }
   });
 }
