@@ -142,6 +142,14 @@ def test_numbers_are_read_from_what_cuobjdump_prints(tmp_path, monkeypatch):
     }
 
 
+def test_an_object_without_kernels_has_no_numbers(tmp_path, monkeypatch):
+    for name in ("cuobjdump", "nvdisasm"):
+        tmp_path.joinpath(name).write_text("#!/bin/sh\n")
+        tmp_path.joinpath(name).chmod(0o755)
+    monkeypatch.setattr(sass, "_tool", lambda name: str(tmp_path / name))
+    assert sass.measure(tmp_path / "any.so") == {"compiler": {"nvcc": {"versions": []}}}
+
+
 def test_without_a_disassembler_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(sass.sysconfig, "get_path", lambda _: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -262,7 +262,7 @@ def _threads(lines):
 def _readable(names):
     """Mangled name -> name with template arguments, without namespaces and parameters; None for what is no kernel."""
     ordered = sorted(names)
-    text = "\n".join(ordered) + "\n"
+    text = "".join(f"{name}\n" for name in ordered)  # nothing at all where there is no kernel
     demangled = subprocess.run(["c++filt"], input=text, capture_output=True, text=True, check=True).stdout.splitlines()
     return {name: short_name(words) for name, words in zip(ordered, demangled, strict=True)}
 
