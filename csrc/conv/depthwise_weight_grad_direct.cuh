@@ -7,10 +7,19 @@
 // neighbours read neighbours. Meetings outside the input are left out. Splits are added by a second kernel in
 // their order.
 #pragma once
-#include "conv/depthwise_direct.cuh"
 #include "device/warp.h"
+#include "window.h"
 
 namespace fastconv {
+
+/// Where a plane begins, and elements from one of its positions to the next.
+struct DepthwisePlane {
+  int64_t start, step;
+  __device__ __forceinline__ DepthwisePlane(int64_t n, int32_t channel, bool last, int32_t channels,
+                                            const Axes& size)
+      : start(last ? n * size.product() * channels + channel : (n * channels + channel) * size.product()),
+        step(last ? channels : 1) {}
+};
 
 struct DepthwiseWeightGradDirectTile {
   static constexpr int kThreads = 256;
