@@ -38,6 +38,10 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     unary_input_grad(dy, v, function, parameters) -> dx     v is x or y, whichever the function reads
     softmax_forward(x, axis, log) -> y          along one axis of any shape; log: its logarithm
     softmax_input_grad(dy, y, axis, log) -> dx
+    glu_forward(x, axis) -> y                   a * sigmoid(b), x being a and b along an axis
+    glu_input_grad(dy, x, axis) -> dx
+    prelu_forward(x, w) -> y                    w has one element, or is [C] for x [N, C, ...]
+    prelu_grad(dy, x, w) -> dx, dw
 """
 
 import contextlib
@@ -60,7 +64,7 @@ OPERATORS = (
     "resize_forward", "resize_input_grad",
     "cross_entropy_forward", "cross_entropy_grad",
     "unary_forward", "unary_input_grad",
-    "softmax_forward", "softmax_input_grad",
+    "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

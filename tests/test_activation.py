@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch.nn.functional as T
 
+import fastconv
 import fastconv.functional as F
 from fastconv.autograd import grad
 from fastconv.creation import tensor
@@ -42,10 +43,17 @@ CASES = [
     ("threshold", {"threshold": 0.2, "value": -7.0}),
     ("sigmoid", {}),
     ("tanh", {}),
+    ("tanhshrink", {}),
+    ("softshrink", {}),
+    ("softshrink", {"lambd": 0.0}),
+    ("hardshrink", {}),
+    ("hardshrink", {"lambd": 0.75}),
+    ("rrelu", {}),
     ("softmax", {"dim": 1}),
     ("softmax", {"dim": -2}),
     ("log_softmax", {"dim": 0}),
     ("log_softmax", {"dim": -1}),
+    ("softmin", {"dim": 1}),
 ]
 IDS = [f"{name}-{options}" for name, options in CASES]
 # PyTorch 2.13 computes the constants of these in float32, whatever the dtype.
@@ -54,7 +62,7 @@ ELEMENTWISE = [c for c in CASES if "dim" not in c[1]]
 
 
 def normal(*shape, seed=0):
-    return 2 * np.random.default_rng(seed).standard_normal(shape)
+    return np.asarray(2 * np.random.default_rng(seed).standard_normal(shape))
 
 
 def both(name, options):
@@ -130,8 +138,10 @@ def test_every_dtype_is_rounded_once(name, options, dtype):
     dwant = to_numpy(dwant)
     assert dx.dtype == np.dtype(dtype)
     # Those that read their result read it rounded, softmax also the sum of its products with dy.
-    read = {"sigmoid": 1, "tanh": 4, "softmax": 8, "log_softmax": 16}.get(name, 0)
-    scale = abs(dwant) + abs(dy.astype("float64")) * (1 if read else 0) + (1 if "softmax" in name else 0)
+    read = {"sigmoid": 1, "tanh": 4, "softmax": 8, "softmin": 8, "log_softmax": 16}.get(name, 0)
+    scale = (
+        abs(dwant) + abs(dy.astype("float64")) * (1 if read else 0) + (1 if "soft" in name and "dim" in options else 0)
+    )
     assert_within(dx.data, dwant, eps * (abs(dwant) + read * scale) + 32 * wide * (abs(dwant) + abs(dy.astype("f8"))))
 
 
@@ -199,11 +209,85 @@ def test_inplace_is_taken_and_writes_nothing():
         "hardtanh",
         "hardsigmoid",
         "hardswish",
+        "rrelu",
     ):
         getattr(F, name)(x, inplace=True)
         np.testing.assert_array_equal(x, before)
     F.threshold(x, 0.0, 1.0, inplace=True)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("shape, weights", [((3, 5, 4), 5), ((3, 5), 5), ((3, 5), 1), ((4,), 1), ((), 1), ((0, 3), 3)])
+def test_prelu_is_pytorchs(shape, weights):
+    check_like_torch(F.prelu, T.prelu, normal(*shape), normal(weights, seed=1), rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_prelu_of_every_dtype_and_storage(dtype):
+    x, w, dy = (normal(*s, seed=i).astype(dtype) for i, s in enumerate([(2, 3, 4, 5), (3,), (2, 3, 4, 5)]))
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    wide = [as_torch(a.astype("float64"), True) for a in (x, w)]
+    want = T.prelu(*wide)
+    slopes = torch.autograd.grad(want, wide, as_torch(dy.astype("float64")))
+    for _, stored in storages(x):
+        mine = [tensor(stored, requires_grad=True), tensor(w, requires_grad=True)]
+        y = F.prelu(*mine)
+        results = (y, *grad(y, mine, tensor(dy)))
+        for result, exact in zip(results, (want, *slopes), strict=True):
+            assert result.dtype == np.dtype(dtype)
+            np.testing.assert_allclose(result.data.astype("float64"), to_numpy(exact), rtol=2 * eps, atol=8 * eps)
+
+
+def test_prelu_derivatives():
+    x = normal(4, 3)
+    x[abs(x) < 1e-3] = 0.1
+    check_gradients(F.prelu, x, normal(3, seed=1))
+    check_gradients(F.prelu, x, normal(1, seed=1))
+
+
+@pytest.mark.parametrize("shape, dim", [((4, 6), -1), ((4, 6), 0), ((2, 4, 3), 1), ((2, 0, 3), 1)])
+def test_glu_is_pytorchs(shape, dim):
+    check_like_torch(lambda x: F.glu(x, dim), lambda x: T.glu(x, dim), normal(*shape), rtol=1e-11)
+    check_gradients(lambda x: F.glu(x, dim), normal(*shape))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_glu_of_every_dtype_and_storage(dtype):
+    x = normal(2, 4, 3, 5).astype(dtype)
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    want = T.glu(as_torch(x.astype("float64")), 1).numpy()
+    for _, stored in storages(x):
+        y = F.glu(stored, 1)
+        assert y.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(y.astype("float64"), want, rtol=2 * eps, atol=2 * eps)
+
+
+def test_rrelu_draws_a_slope_for_each_element_that_is_not_positive():
+    x = normal(40, 50)
+    x[0, :3] = np.nan, 0, -np.inf
+    t = tensor(x, requires_grad=True)
+    y = F.rrelu(t, 0.2, 0.4, training=True, generator=fastconv.Generator(3))
+    (dx,) = grad(y, t, tensor(np.ones_like(x)))
+    slopes, left = dx.data, x <= 0
+    assert (slopes[~left] == 1).all()
+    assert ((slopes[left] >= 0.2) & (slopes[left] <= 0.4)).all()
+    assert np.unique(slopes[left]).size == left.sum()
+    np.testing.assert_array_equal(y.data, x * slopes)
+    again = F.rrelu(x, 0.2, 0.4, training=True, generator=fastconv.Generator(3))
+    np.testing.assert_array_equal(again, y.data)
+    assert F.rrelu(x.astype("float16"), training=True).dtype == np.float16
+
+
+@pytest.mark.parametrize("name", ["elu", "hardswish", "hardsigmoid", "threshold", "softshrink", "hardshrink", "prelu"])
+def test_the_gradient_at_nan_is_pytorchs(name):
+    x = np.array([np.nan, 1.0])
+    options = {"threshold": (0.1, 7.0), "prelu": (np.array([0.3]),)}.get(name, ())
+    mine, other = tensor(x, requires_grad=True), as_torch(x, True)
+    y = getattr(F, name)(mine, *options)
+    expected = getattr(T, name)(other, *(as_torch(o) if isinstance(o, np.ndarray) else o for o in options))
+    (dx,) = grad(y, mine, tensor(np.full(2, 3.0)))
+    (want,) = torch.autograd.grad(expected, other, torch.full_like(expected, 3.0))
+    np.testing.assert_allclose(dx.data, want.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +301,15 @@ def test_inplace_is_taken_and_writes_nothing():
         (lambda x: F.leaky_relu(x, "a"), DTypeError, "leaky_relu: negative_slope: got str"),
         (lambda x: F.elu(x, None), DTypeError, "elu: alpha"),
         (lambda x: F.threshold(x, x, 1.0), DTypeError, "threshold: threshold"),
+        (lambda x: F.softshrink(x, -1), ShapeError, "softshrink: lambd: got -1"),
+        (lambda x: F.hardshrink(x, "a"), DTypeError, "hardshrink: lambd"),
+        (lambda x: F.rrelu(x, 0.5, 0.2), ShapeError, "rrelu: lower"),
+        (lambda x: F.rrelu(x, training=True, generator=3), DTypeError, "rrelu: generator"),
+        (lambda x: F.glu(x), ShapeError, r"glu: input: got \[2, 3\]"),
+        (lambda x: F.glu(x[0, 0:1].reshape(())), ShapeError, "glu: input"),
+        (lambda x: F.prelu(x, x[0, :2]), ShapeError, "prelu: weight"),
+        (lambda x: F.prelu(x, x), ShapeError, "prelu: weight"),
+        (lambda x: F.prelu(x, x[0].astype("float32")), DTypeError, "prelu: weight"),
         (lambda x: F.softmax(x, 2), ShapeError, "softmax: dim: got 2"),
         (lambda x: F.log_softmax(x, "a"), DTypeError, "log_softmax: dim"),
         (lambda x: F.softmax(x, 0, dtype="text"), DTypeError, "cast: dtype"),

@@ -319,6 +319,10 @@ _SCALES = {
     "unary_input_grad": _of(scales.unary_input_grad_scale),
     "softmax_forward": _of(scales.softmax_forward_scale),
     "softmax_input_grad": _of(scales.softmax_input_grad_scale),
+    "glu_forward": _of(scales.glu_forward_scale),
+    "glu_input_grad": _of(scales.glu_input_grad_scale),
+    "prelu_forward": _of(scales.prelu_forward_scale),
+    "prelu_grad": scales.prelu_grad_scales,
 }
 
 
@@ -409,6 +413,7 @@ def _values_a_channel(x):
 _LENGTHS = {
     "softmax_forward": lambda x, axis, log: x.shape[axis],
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
+    "prelu_grad": lambda dy, x, w: (1, x.size // max(w.size, 1)),
     "cross_entropy_forward": lambda x, *rest: x.shape[1],
     "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],
     "conv_forward": _conv_forward_length,

@@ -1,4 +1,4 @@
-"""The functions of one number, and softmax, as loops over single elements: see fastconv.cases.loops.
+"""The functions of one number, softmax, glu and prelu as loops over single elements: see fastconv.cases.loops.
 
 Where no slope is given it is that of a complex step, and infinity and NaN, at which formulas differ, are spelt out.
 """
@@ -9,6 +9,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy
+
+__all__ = [
+    "glu_forward",
+    "glu_input_grad",
+    "prelu_forward",
+    "prelu_grad",
+    "softmax_forward",
+    "softmax_input_grad",
+    "unary_forward",
+    "unary_input_grad",
+]
 
 _STEP = 1e-30
 _NAN, _INF = math.nan, math.inf
@@ -85,6 +96,48 @@ def softmax_input_grad(dy, y, axis, log):
             slopes = [(i == j) - share if log else values[i] * ((i == j) - share) for i in range(len(values))]
             dx[at][j] = math.fsum(a * b for a, b in zip(d, slopes, strict=True))
     return dx
+
+
+def glu_forward(x, axis):
+    """y of half the size of x on the axis."""
+    a, b = numpy.split(x, 2, axis=axis)
+    return _mapped(lambda a, b: a * _gate(b), a, b)
+
+
+def glu_input_grad(dy, x, axis):
+    """dx of the shape of x."""
+    a, b = numpy.split(x, 2, axis=axis)
+    da = _mapped(lambda d, b: d * _gate(b), dy, b)
+    db = _mapped(lambda d, a, b: d * a * (_gate(b) * (1 - _gate(b))), dy, a, b)
+    return numpy.concatenate([da, db], axis=axis)
+
+
+def prelu_forward(x, w):
+    """y of the shape of x."""
+    y = numpy.empty_like(x)
+    for at in numpy.ndindex(*x.shape):
+        v = x.item(at)
+        y[at] = v if v > 0 else v * _slope(w, at)
+    return y
+
+
+def prelu_grad(dy, x, w):
+    """dx of the shape of x, dw of the shape of w."""
+    dx, terms = numpy.empty_like(x), [[] for _ in range(w.size)]
+    for at in numpy.ndindex(*x.shape):
+        right = x.item(at) > 0
+        dx[at] = dy.item(at) * (1 if right else _slope(w, at))
+        if not right:
+            terms[0 if w.size == 1 else at[1]].append(dy.item(at) * x.item(at))
+    return dx, numpy.array([math.fsum(t) for t in terms]).reshape(w.shape)
+
+
+def _gate(b):
+    return b if math.isnan(b) else 1.0 if b == _INF else _logistic(b)
+
+
+def _slope(w, at):
+    return w.item(0 if w.size == 1 else at[1])
 
 
 def _mapped(function, *arrays):

@@ -1,4 +1,4 @@
-"""Scales of the errors of functions of one number and of softmax, see fastconv.tolerance.bound."""
+"""Scales of the errors of functions of one number, softmax, glu and prelu, see fastconv.tolerance.bound."""
 
 import numpy
 
@@ -36,3 +36,32 @@ def softmax_input_grad_scale(dy, y, axis, log):
     if log:
         return abs(dy) + numpy.exp(y) * abs(dy).sum(axis=axis, keepdims=True)
     return y * (abs(dy) + (abs(dy) * y).sum(axis=axis, keepdims=True))
+
+
+@numpy.errstate(invalid="ignore")
+def glu_forward_scale(x, axis):
+    """|y|: it sums nothing."""
+    return abs(reference.glu_forward(x, axis))
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def glu_input_grad_scale(dy, x, axis):
+    """The formula with s - s * s made a sum."""
+    a, b = numpy.split(x, 2, axis=axis)
+    s = FUNCTIONS["sigmoid"].forward(numpy, b)
+    return numpy.concatenate([abs(dy) * s, abs(dy) * abs(a) * s], axis=axis)
+
+
+@numpy.errstate(invalid="ignore")
+def prelu_forward_scale(x, w):
+    """|y|: it sums nothing."""
+    return abs(reference.prelu_forward(x, w))
+
+
+def prelu_grad_scales(case, wide):
+    """|dx|, and the sum of |dy * x| of a channel."""
+    dy, x, w = wide
+    with numpy.errstate(invalid="ignore"):
+        dx, _ = reference.prelu_grad(dy, x, w)
+        _, products = reference.prelu_grad(abs(dy), numpy.where(x > 0, 1, -abs(x)), w)
+    return abs(dx), abs(products)

@@ -3,7 +3,14 @@
 Importing it imports Numba but compiles nothing. fork, spawn and threads: see threads.py.
 """
 
-from fastconv.cpu.activation import softmax_forward, softmax_input_grad
+from fastconv.cpu.activation import (
+    glu_forward,
+    glu_input_grad,
+    prelu_forward,
+    prelu_grad,
+    softmax_forward,
+    softmax_input_grad,
+)
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cpu.elementwise import unary_forward, unary_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
@@ -45,6 +52,8 @@ __all__ = [
     "conv_weight_grad",
     "cross_entropy_forward",
     "cross_entropy_grad",
+    "glu_forward",
+    "glu_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",
@@ -52,6 +61,8 @@ __all__ = [
     "max_pool_input_grad",
     "pool_gather",
     "pool_scatter",
+    "prelu_forward",
+    "prelu_grad",
     "resize_forward",
     "resize_input_grad",
     "softmax_forward",

@@ -1,8 +1,4 @@
-"""Softmax along one axis on the CPU: row by row where the axis is innermost in memory, lane by lane where it is not.
-
-The passes over a row follow each other, so that the later ones find it in the cache. Sums are those of pieces in the
-precision of the row, added up in float64.
-"""
+"""Softmax, prelu and glu on the CPU: each one pass over memory, or one a row."""
 
 import math
 
@@ -10,13 +6,25 @@ import numpy as np
 
 from fastconv.arrays import accumulator
 from fastconv.cpu.elementwise import memory_order
-from fastconv.cpu.elementwise_functions import exponential, largest
-from fastconv.cpu.jit import formula, get, inline, kernel, put
-from fastconv.cpu.storage import load, memory, store
+from fastconv.cpu.gate_kernels import (
+    BLOCK,
+    glu_grad_segments,
+    glu_segments,
+    prelu_first,
+    prelu_grad_first,
+    prelu_grad_last,
+    prelu_last,
+)
+from fastconv.cpu.softmax_kernels import (
+    LANES,
+    softmax_grad_lanes,
+    softmax_grad_rows,
+    softmax_lanes,
+    softmax_rows,
+)
+from fastconv.cpu.storage import memory
 from fastconv.cpu.threads import parallel_for
 
-_PIECE = 1024  # elements that are summed in the precision of the row
-_LANES = 128  # that are worked on together: their sums stay in the cache
 _SPEED = 1  # elements in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread
 
 
@@ -30,154 +38,104 @@ def softmax_input_grad(dy, y, axis, log):
     return _along((softmax_grad_rows, softmax_grad_lanes), axis, log, dy, y)
 
 
-def _along(kernels, axis, log, *operands):
-    """The result of one of two kernels, for rows and for lanes, on operands of one shape."""
+def glu_forward(x, axis):
+    """y in the memory order of x, of half its size on the axis; see fastconv.backend."""
+    (x,), axis, order = _ordered((x,), axis)
+    y = _empty(_halved(x.shape, axis), x.dtype)
+    if y.size:
+        half = y.size // math.prod(y.shape[:axis])
+        tasks = y.size // half * -(-half // BLOCK)
+        parallel_for(glu_segments, tasks, y.size / _SPEED, memory(x), memory(y), half)
+    return _restored(y, order)
+
+
+def glu_input_grad(dy, x, axis):
+    """dx of the shape and memory order of x; see fastconv.backend."""
+    (dy, x), axis, order = _ordered((dy, x), axis)
+    dx = _empty(x.shape, dy.dtype)
+    if dx.size:
+        half = dy.size // math.prod(dy.shape[:axis])
+        tasks = dy.size // half * -(-half // BLOCK)
+        parallel_for(glu_grad_segments, tasks, dx.size / _SPEED, memory(dy), memory(x), memory(dx), half)
+    return _restored(dx, order)
+
+
+def prelu_forward(x, w):
+    """y of the shape and memory order of x; see fastconv.backend."""
+    (x,), channels, lanes, order = _by_channels((x,), w.size)
+    y = _empty(x.shape, x.dtype)
+    if y.size:
+        run = prelu_last if lanes == 1 and channels > 1 else prelu_first
+        tasks = _prelu_tasks(y.size, channels, lanes)
+        parallel_for(run, tasks, y.size / _SPEED, memory(x), memory(w), memory(y), channels, lanes)
+    return _restored(y, order)
+
+
+def prelu_grad(dy, x, w):
+    """dx of the shape and memory order of x, dw of the shape of w; see fastconv.backend."""
+    (dy, x), channels, lanes, order = _by_channels((dy, x), w.size)
+    dx = _empty(x.shape, dy.dtype)
+    dw = np.zeros(channels)
+    if dx.size:
+        last = lanes == 1 and channels > 1
+        tasks = _prelu_tasks(dx.size, channels, lanes)
+        partial = np.empty(tasks * channels if last else tasks)
+        run = prelu_grad_last if last else prelu_grad_first
+        arrays = (memory(dy), memory(x), memory(w), memory(dx), partial)
+        parallel_for(run, tasks, dx.size / _SPEED, *arrays, np.zeros(0, accumulator(x.dtype)), channels, lanes)
+        # A row may be cut into pieces, which follow each other.
+        dw = partial.reshape(-1, channels, -(-lanes // BLOCK)).sum(axis=(0, 2))
+    return _restored(dx, order), dw.reshape(w.shape).astype(dx.dtype)
+
+
+def _prelu_tasks(size, channels, lanes):
+    """Blocks of rows of channels where they are innermost, otherwise pieces of the rows of one channel."""
+    if lanes == 1 and channels > 1:
+        return -(-size // channels // max(BLOCK // channels, 1))
+    return size // lanes * -(-lanes // BLOCK)
+
+
+def _by_channels(operands, count):
+    """(operands in memory order, channels, elements of a channel that follow each other, order): one channel of all
+    elements where there is one weight."""
+    if count == 1:
+        operands, _, order = _ordered(operands, 0)
+        return operands, 1, operands[0].size, order
+    operands, axis, order = _ordered(operands, 1 if operands[0].ndim > 1 else 0)
+    return operands, count, math.prod(operands[0].shape[axis + 1 :]), order
+
+
+def _ordered(operands, axis):
+    """(operands, axis, order) in the memory order of the last operand, order None where it is that of C."""
     last = operands[-1]
     order = None if last.flags.c_contiguous else memory_order(last)
-    if order is not None:
-        operands = [v.transpose(order) for v in operands]
-        axis = order.index(axis)
-    shape, dtype = operands[0].shape, operands[0].dtype
-    y = np.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
-    if y.size:
-        length, lanes = shape[axis], math.prod(shape[axis + 1 :])
-        outer = y.size // (length * lanes)
-        tasks = outer if lanes == 1 else outer * -(-lanes // _LANES)
-        kept = np.zeros(0, accumulator(dtype))  # its dtype is that of the arithmetic
-        arrays = [memory(v) for v in (*operands, y)]
-        parallel_for(kernels[lanes > 1], tasks, 2 * y.size / _SPEED, *arrays, kept, length, lanes, log)
+    if order is None:
+        return operands, axis, None
+    return tuple(v.transpose(order) for v in operands), order.index(axis), order
+
+
+def _restored(y, order):
     return y if order is None else y.transpose(np.argsort(order))
 
 
-@formula
-def logarithm(x, high, shift):
-    """In this order: the first difference is exact where it is small, high + shift is not."""
-    return (x - high) - shift
+def _halved(shape, axis):
+    return (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])
 
 
-@kernel
-def softmax_rows(first, last, x, y, kept, length, lanes, log):
-    """y of x [rows, length]; a task is a row."""
-    number = kept.dtype.type
-    e = np.empty(length, kept.dtype)
-    for row in range(first, last):
-        at = row * length
-        high = number(-np.inf)
-        for i in range(at, at + length):
-            high = largest(high, load(x, i))
-        total = 0.0
-        for low in range(0, length, _PIECE):
-            part = number(0)
-            for i in range(low, min(low + _PIECE, length)):
-                value = exponential(load(x, at + i) - high)
-                put(e, i, value)
-                part += value
-            total += part
-        if log:
-            shift = number(math.log(total))
-            for i in range(at, at + length):
-                store(y, i, logarithm(load(x, i), high, shift))
-        else:
-            scale = number(1 / total)
-            for i in range(length):
-                store(y, at + i, get(e, i) * scale)
+def _empty(shape, dtype):
+    return np.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
-@kernel
-def softmax_grad_rows(first, last, dy, y, dx, kept, length, lanes, log):
-    """dx of dy and y [rows, length]; a task is a row."""
-    number = kept.dtype.type
-    for row in range(first, last):
-        at = row * length
-        total = 0.0
-        for low in range(at, at + length, _PIECE):
-            part = number(0)
-            if log:
-                for i in range(low, min(low + _PIECE, at + length)):
-                    part += load(dy, i)
-            else:
-                for i in range(low, min(low + _PIECE, at + length)):
-                    part += load(dy, i) * load(y, i)
-            total += part
-        share = number(total)
-        if log:
-            for i in range(at, at + length):
-                store(dx, i, load(dy, i) - exponential(load(y, i)) * share)
-        else:
-            for i in range(at, at + length):
-                store(dx, i, load(y, i) * (load(dy, i) - share))
-
-
-@inline
-def _lanes_of(task, length, lanes):
-    """(index of the first lane's first element, number of lanes) of a task."""
-    blocks = (lanes + _LANES - 1) // _LANES
-    low = task % blocks * _LANES
-    return task // blocks * length * lanes + low, min(_LANES, lanes - low)
-
-
-@kernel
-def softmax_lanes(first, last, x, y, kept, length, lanes, log):
-    """y of x [outer, length, lanes]; a task is a block of lanes."""
-    number = kept.dtype.type
-    high, part, total = np.empty(_LANES, kept.dtype), np.empty(_LANES, kept.dtype), np.empty(_LANES, np.float64)
-    for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
-        for c in range(count):
-            put(high, c, number(-np.inf))
-            put(total, c, 0.0)
-        for i in range(length):
-            for c in range(count):
-                put(high, c, largest(get(high, c), load(x, at + i * lanes + c)))
-        for low in range(0, length, _PIECE):
-            for c in range(count):
-                put(part, c, number(0))
-            for i in range(low, min(low + _PIECE, length)):
-                for c in range(count):
-                    put(part, c, get(part, c) + exponential(load(x, at + i * lanes + c) - get(high, c)))
-            for c in range(count):
-                put(total, c, get(total, c) + get(part, c))
-        for c in range(count):
-            put(part, c, number(math.log(total[c]) if log else 1 / total[c]))
-        for i in range(length):
-            row = at + i * lanes
-            if log:
-                for c in range(count):
-                    store(y, row + c, logarithm(load(x, row + c), get(high, c), get(part, c)))
-            else:
-                for c in range(count):
-                    store(y, row + c, exponential(load(x, row + c) - get(high, c)) * get(part, c))
-
-
-@kernel
-def softmax_grad_lanes(first, last, dy, y, dx, kept, length, lanes, log):
-    """dx of dy and y [outer, length, lanes]; a task is a block of lanes."""
-    number = kept.dtype.type
-    part, total = np.empty(_LANES, kept.dtype), np.empty(_LANES, np.float64)
-    for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
-        for c in range(count):
-            put(total, c, 0.0)
-        for low in range(0, length, _PIECE):
-            for c in range(count):
-                put(part, c, number(0))
-            for i in range(low, min(low + _PIECE, length)):
-                row = at + i * lanes
-                if log:
-                    for c in range(count):
-                        put(part, c, get(part, c) + load(dy, row + c))
-                else:
-                    for c in range(count):
-                        put(part, c, get(part, c) + load(dy, row + c) * load(y, row + c))
-            for c in range(count):
-                put(total, c, get(total, c) + get(part, c))
-        for c in range(count):
-            put(part, c, number(total[c]))
-        for i in range(length):
-            row = at + i * lanes
-            if log:
-                for c in range(count):
-                    store(dx, row + c, load(dy, row + c) - exponential(load(y, row + c)) * get(part, c))
-            else:
-                for c in range(count):
-                    store(dx, row + c, load(y, row + c) * (load(dy, row + c) - get(part, c)))
+def _along(kernels, axis, log, *operands):
+    """The result of one of two kernels, for rows and for lanes, on operands of one shape."""
+    operands, axis, order = _ordered(operands, axis)
+    shape, dtype = operands[0].shape, operands[0].dtype
+    y = _empty(shape, dtype)
+    if y.size:
+        length, lanes = shape[axis], math.prod(shape[axis + 1 :])
+        outer = y.size // (length * lanes)
+        tasks = outer if lanes == 1 else outer * -(-lanes // LANES)
+        kept = np.zeros(0, accumulator(dtype))  # its dtype is that of the arithmetic
+        arrays = [memory(v) for v in (*operands, y)]
+        parallel_for(kernels[lanes > 1], tasks, 2 * y.size / _SPEED, *arrays, kept, length, lanes, log)
+    return _restored(y, order)

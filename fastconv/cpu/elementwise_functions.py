@@ -229,6 +229,16 @@ def _exponential(x):
     return lambda x: exp(x)
 
 
+def logistic(x):
+    """1 / (1 + exp(-x)) in kernels of either precision."""
+
+
+@overload(logistic)
+def _logistic(x):
+    sigmoid = functions(x.name).sigmoid
+    return lambda x: sigmoid(x)
+
+
 @intrinsic
 def largest(typingctx, x, other):
     """The larger of two numbers, NaN if one is: unlike a comparison it vectorises in the search for a maximum."""

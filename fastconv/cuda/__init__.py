@@ -5,7 +5,14 @@ CuPy's current stream of the arrays' device. Nothing waits for the GPU and nothi
 calls can be captured in a CUDA graph. runtime.py knows where kernels run, choice.py which kernel serves a call.
 """
 
-from fastconv.cuda.activation import softmax_forward, softmax_input_grad
+from fastconv.cuda.activation import (
+    glu_forward,
+    glu_input_grad,
+    prelu_forward,
+    prelu_grad,
+    softmax_forward,
+    softmax_input_grad,
+)
 from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cuda.elementwise import unary_forward, unary_input_grad
@@ -50,6 +57,8 @@ __all__ = [
     "cross_entropy_forward",
     "cross_entropy_grad",
     "get_max_workspace",
+    "glu_forward",
+    "glu_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",
@@ -58,6 +67,8 @@ __all__ = [
     "max_workspace",
     "pool_gather",
     "pool_scatter",
+    "prelu_forward",
+    "prelu_grad",
     "resize_forward",
     "resize_input_grad",
     "softmax_forward",

@@ -31,6 +31,7 @@ from fastconv.functional.activation import (
     threshold,
 )
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance
 from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d
 from fastconv.functional.elementwise import (
     abs,
@@ -177,6 +178,7 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "cos",
+    "cosine_similarity",
     "cross_entropy",
     "div",
     "dropout",
@@ -233,7 +235,9 @@ __all__ = [
     "ne",
     "neg",
     "nll_loss",
+    "normalize",
     "one_hot",
+    "pairwise_distance",
     "permute",
     "pow",
     "prelu",

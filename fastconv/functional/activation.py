@@ -5,6 +5,7 @@ because models written for PyTorch say it everywhere, and changes nothing: array
 writes to its input.
 """
 
+import functools
 import math
 
 from fastconv import backend
@@ -13,7 +14,7 @@ from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.elementwise import CUBIC, ROOT_TWO_OVER_PI
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, clamp, exp, fused, masked, mul, neg, sigmoid, tanh
-from fastconv.functional.indexing import chunk
+from fastconv.functional.indexing import cat, chunk
 from fastconv.functional.operands import accumulator, array, as_axis, floats, is_number, number, quiet, wrapped
 from fastconv.functional.shape import reshape
 from fastconv.functional.special import erf
@@ -141,11 +142,38 @@ def prelu(input, weight):
         channels = x.shape[1] if x.ndim > 1 else 1
         if x.ndim == 0 or w.size != channels:
             raise ShapeError("prelu", "weight", list(w.shape), f"1 element or {channels}, one a channel of input")
-        weight = reshape(weight, -1, *(1,) * (x.ndim - 2))
-    else:
-        weight = reshape(weight)
-    right = x > 0
-    return masked(input, right) + mul(masked(input, ~right), weight)
+    y = backend.of(x, w).prelu_forward(x, w)
+
+    def rule(dy, _):
+        if is_grad_enabled():
+            return _prelu_grads(dy, input, weight)
+
+        @functools.cache
+        def both():
+            return backend.of(raw(dy), x, w).prelu_grad(raw(dy), x, w)
+
+        return lambda: Tensor(both()[0]), lambda: Tensor(both()[1])
+
+    return record("prelu", y, (input, weight), rule, (input, weight))
+
+
+def _prelu_grads(dy, x, w):
+    """Thunks for dx and dw, of functions that have gradients."""
+    right, dtype, wide = raw(x) > 0, dy.dtype, accumulator(dy.dtype)
+    w_shape, ndim = raw(w).shape, dy.ndim
+    dy, x = cast(dy, wide), cast(x, wide)
+    one = raw(w).size == 1
+    axes = tuple(range(ndim)) if one else tuple(i for i in range(ndim) if i != 1)
+
+    def input_grad():
+        slopes = reshape(cast(w, wide), *(() if one else (-1, *(1,) * (ndim - 2))))
+        return cast(masked(dy, right) + masked(mul(dy, slopes), ~right), dtype)
+
+    def weight_grad():
+        products = mul(masked(dy, ~right), x)
+        return cast(reshape(products.sum(dim=axes) if axes else products, *w_shape), dtype)
+
+    return input_grad, weight_grad
 
 
 def _exponential(name, input, alpha, scale, steepness):
@@ -304,8 +332,24 @@ def glu(input, dim=-1):
     axis = as_axis("glu", "dim", dim, x.ndim)
     if x.ndim == 0 or x.shape[axis] % 2:
         raise ShapeError("glu", "input", list(x.shape), f"an even size on axis {axis}")
-    a, b = chunk(input, 2, dim=axis)
-    return a * sigmoid(b)
+    y = backend.of(x).glu_forward(x, axis)
+
+    def rule(dy, _):
+        if is_grad_enabled():
+            return (lambda: _glu_grad(dy, input, axis),)
+        served_by = backend.of(raw(dy), x)
+        return (lambda: Tensor(served_by.glu_input_grad(raw(dy), x, axis)),)
+
+    return record("glu", y, (input,), rule, (input,))
+
+
+def _glu_grad(dy, x, axis):
+    """The gradient by functions that have gradients."""
+    dtype, wide = dy.dtype, accumulator(dy.dtype)
+    dy = cast(dy, wide)
+    a, b = chunk(cast(x, wide), 2, dim=axis)
+    s = sigmoid(b)
+    return cast(cat([dy * s, dy * a * (s * (1 - s))], dim=axis), dtype)
 
 
 _AXIS = """

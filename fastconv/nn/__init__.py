@@ -5,26 +5,31 @@ from fastconv.nn.activation import (
     CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardshrink,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
     LeakyReLU,
     LogSigmoid,
-    LogSoftmax,
     Mish,
+    PReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Sigmoid,
     SiLU,
-    Softmax,
     Softplus,
+    Softshrink,
     Softsign,
     Tanh,
+    Tanhshrink,
     Threshold,
 )
 from fastconv.nn.container import ModuleDict, ModuleList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
 from fastconv.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from fastconv.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
@@ -64,11 +69,13 @@ from fastconv.nn.pool import (
     MaxPool3d,
 )
 from fastconv.nn.resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from fastconv.nn.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
 __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -90,6 +97,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -97,6 +105,7 @@ __all__ = [
     "Dropout3d",
     "Flatten",
     "GroupNorm",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -120,7 +129,10 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
+    "PReLU",
+    "PairwiseDistance",
     "Parameter",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "Sequential",
@@ -128,9 +140,13 @@ __all__ = [
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
     "Softplus",
+    "Softshrink",
     "Softsign",
     "Tanh",
+    "Tanhshrink",
     "Threshold",
     "Unflatten",
     "Upsample",

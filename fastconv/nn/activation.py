@@ -2,9 +2,10 @@
 
 from fastconv import functional
 from fastconv.nn.module import Module
+from fastconv.nn.parameter import new_parameter
 
 
-class _Activation(Module):
+class Activation(Module):
     """Keeps the options of an elementwise function as attributes and passes them on by name."""
 
     def __init__(self, **options):
@@ -21,7 +22,7 @@ class _Activation(Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
-class ReLU(_Activation):
+class ReLU(Activation):
     """max(x, 0), as torch.nn.ReLU.
 
     Args:
@@ -37,7 +38,7 @@ class ReLU(_Activation):
         super().__init__(inplace=inplace)
 
 
-class ReLU6(_Activation):
+class ReLU6(Activation):
     """min(max(x, 0), 6), as torch.nn.ReLU6.
 
     Args:
@@ -53,7 +54,7 @@ class ReLU6(_Activation):
         super().__init__(inplace=inplace)
 
 
-class LeakyReLU(_Activation):
+class LeakyReLU(Activation):
     """x where x > 0, otherwise negative_slope * x, as torch.nn.LeakyReLU.
 
     Args:
@@ -70,7 +71,7 @@ class LeakyReLU(_Activation):
         super().__init__(negative_slope=negative_slope, inplace=inplace)
 
 
-class ELU(_Activation):
+class ELU(Activation):
     """x where x > 0, otherwise alpha * (exp(x) - 1), as torch.nn.ELU.
 
     Args:
@@ -87,7 +88,7 @@ class ELU(_Activation):
         super().__init__(alpha=alpha, inplace=inplace)
 
 
-class SELU(_Activation):
+class SELU(Activation):
     """Scaled ELU, whose constants keep mean 0 and variance 1 from layer to layer, as torch.nn.SELU.
 
     Args:
@@ -103,7 +104,7 @@ class SELU(_Activation):
         super().__init__(inplace=inplace)
 
 
-class CELU(_Activation):
+class CELU(Activation):
     """max(x, 0) + min(0, alpha * (exp(x / alpha) - 1)), as torch.nn.CELU.
 
     Args:
@@ -120,7 +121,7 @@ class CELU(_Activation):
         super().__init__(alpha=alpha, inplace=inplace)
 
 
-class SiLU(_Activation):
+class SiLU(Activation):
     """x * sigmoid(x), as torch.nn.SiLU.
 
     Args:
@@ -136,7 +137,7 @@ class SiLU(_Activation):
         super().__init__(inplace=inplace)
 
 
-class GELU(_Activation):
+class GELU(Activation):
     """x * Phi(x), Phi the distribution function of the standard normal, as torch.nn.GELU.
 
     Args:
@@ -152,7 +153,7 @@ class GELU(_Activation):
         super().__init__(approximate=approximate)
 
 
-class Mish(_Activation):
+class Mish(Activation):
     """x * tanh(softplus(x)), as torch.nn.Mish.
 
     Args:
@@ -168,7 +169,7 @@ class Mish(_Activation):
         super().__init__(inplace=inplace)
 
 
-class Hardswish(_Activation):
+class Hardswish(Activation):
     """x * min(max(x + 3, 0), 6) / 6, as torch.nn.Hardswish.
 
     Args:
@@ -184,7 +185,7 @@ class Hardswish(_Activation):
         super().__init__(inplace=inplace)
 
 
-class Hardsigmoid(_Activation):
+class Hardsigmoid(Activation):
     """min(max(x + 3, 0), 6) / 6, as torch.nn.Hardsigmoid.
 
     Args:
@@ -200,7 +201,7 @@ class Hardsigmoid(_Activation):
         super().__init__(inplace=inplace)
 
 
-class Hardtanh(_Activation):
+class Hardtanh(Activation):
     """min(max(x, min_val), max_val), as torch.nn.Hardtanh.
 
     Args:
@@ -218,7 +219,7 @@ class Hardtanh(_Activation):
         super().__init__(min_val=min_val, max_val=max_val, inplace=inplace)
 
 
-class Softplus(_Activation):
+class Softplus(Activation):
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold, as torch.nn.Softplus.
 
     Args:
@@ -235,7 +236,7 @@ class Softplus(_Activation):
         super().__init__(beta=beta, threshold=threshold)
 
 
-class Softsign(_Activation):
+class Softsign(Activation):
     """x / (1 + abs(x)), as torch.nn.Softsign.
 
     Shape:
@@ -248,7 +249,7 @@ class Softsign(_Activation):
         super().__init__()
 
 
-class LogSigmoid(_Activation):
+class LogSigmoid(Activation):
     """log(1 / (1 + exp(-x))), as torch.nn.LogSigmoid.
 
     Shape:
@@ -261,7 +262,7 @@ class LogSigmoid(_Activation):
         super().__init__()
 
 
-class Sigmoid(_Activation):
+class Sigmoid(Activation):
     """1 / (1 + exp(-x)), as torch.nn.Sigmoid.
 
     Shape:
@@ -274,7 +275,7 @@ class Sigmoid(_Activation):
         super().__init__()
 
 
-class Tanh(_Activation):
+class Tanh(Activation):
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x)), as torch.nn.Tanh.
 
     Shape:
@@ -287,7 +288,7 @@ class Tanh(_Activation):
         super().__init__()
 
 
-class Threshold(_Activation):
+class Threshold(Activation):
     """x where x > threshold, otherwise value, as torch.nn.Threshold.
 
     Args:
@@ -305,33 +306,119 @@ class Threshold(_Activation):
         super().__init__(threshold=threshold, value=value, inplace=inplace)
 
 
-class Softmax(_Activation):
-    """exp(x) over the sum of exp(x) along an axis, as torch.nn.Softmax.
-
-    Args:
-        dim: The axis.
+class Tanhshrink(Activation):
+    """x - tanh(x), as torch.nn.Tanhshrink.
 
     Shape:
         Any in, the same out.
     """
 
-    _function = staticmethod(functional.softmax)
+    _function = staticmethod(functional.tanhshrink)
 
-    def __init__(self, dim=None):
-        super().__init__(dim=dim)
+    def __init__(self):
+        super().__init__()
 
 
-class LogSoftmax(_Activation):
-    """Logarithm of softmax, computed without overflow, as torch.nn.LogSoftmax.
+class Softshrink(Activation):
+    """x nearer to 0 by lambd, and 0 where that would pass it, as torch.nn.Softshrink.
 
     Args:
-        dim: The axis.
+        lambd: By how much, at least 0.
 
     Shape:
         Any in, the same out.
     """
 
-    _function = staticmethod(functional.log_softmax)
+    _function = staticmethod(functional.softshrink)
 
-    def __init__(self, dim=None):
+    def __init__(self, lambd=0.5):
+        super().__init__(lambd=lambd)
+
+    def extra_repr(self):
+        return str(self.lambd)
+
+
+class Hardshrink(Activation):
+    """x where it is beyond -lambd to lambd, otherwise 0, as torch.nn.Hardshrink.
+
+    Args:
+        lambd: The limit.
+
+    Shape:
+        Any in, the same out.
+    """
+
+    _function = staticmethod(functional.hardshrink)
+
+    def __init__(self, lambd=0.5):
+        super().__init__(lambd=lambd)
+
+    def extra_repr(self):
+        return str(self.lambd)
+
+
+class GLU(Activation):
+    """The first half of an axis times sigmoid of the second, as torch.nn.GLU.
+
+    Args:
+        dim: The axis, of an even size.
+
+    Shape:
+        Any in, half of it along the axis out.
+    """
+
+    _function = staticmethod(functional.glu)
+
+    def __init__(self, dim=-1):
         super().__init__(dim=dim)
+
+
+class RReLU(Activation):
+    """x where x > 0, otherwise a random slope times x when training, the mean slope when not, as torch.nn.RReLU.
+
+    Args:
+        lower, upper: Limits of the slope.
+        inplace: Whether the result may take the place of the input.
+
+    Shape:
+        Any in, the same out.
+    """
+
+    def __init__(self, lower=1.0 / 8, upper=1.0 / 3, inplace=False):
+        super().__init__(lower=lower, upper=upper, inplace=inplace)
+
+    def forward(self, input):
+        return functional.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+
+class PReLU(Module):
+    """x where x > 0, otherwise a learned slope times x, as torch.nn.PReLU.
+
+    Args:
+        num_parameters: 1, or C for a slope a channel.
+        init: What the slopes start from.
+        device: "cpu" or "cuda"; None is "cpu".
+        dtype: Floating dtype of the slopes; None is float32.
+
+    Shape:
+        Any in, or [N, C, ...] for a slope a channel; the same out. weight is [num_parameters].
+
+    Source: He et al., arXiv:1502.01852.
+    """
+
+    def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None):
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.init = init
+        self.weight = new_parameter((num_parameters,), device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Set every slope to what it starts from."""
+        self.weight.data[...] = self.init
+
+    def forward(self, input):
+        return functional.prelu(input, self.weight)
+
+    def extra_repr(self):
+        return f"num_parameters={self.num_parameters}"

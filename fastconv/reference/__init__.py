@@ -6,7 +6,14 @@ each file, and rounded once, to the dtype of the first argument. Results are new
 and C-contiguous: unlike the other backends the reference does not keep a channels-last format.
 """
 
-from fastconv.reference.activation import softmax_forward, softmax_input_grad
+from fastconv.reference.activation import (
+    glu_forward,
+    glu_input_grad,
+    prelu_forward,
+    prelu_grad,
+    softmax_forward,
+    softmax_input_grad,
+)
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.reference.elementwise import unary_forward, unary_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
@@ -48,6 +55,8 @@ __all__ = [
     "conv_weight_grad",
     "cross_entropy_forward",
     "cross_entropy_grad",
+    "glu_forward",
+    "glu_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",
@@ -55,6 +64,8 @@ __all__ = [
     "max_pool_input_grad",
     "pool_gather",
     "pool_scatter",
+    "prelu_forward",
+    "prelu_grad",
     "resize_forward",
     "resize_input_grad",
     "softmax_forward",

@@ -1,0 +1,133 @@
+"""Lengths of vectors and what is made of them: normalize, cosine_similarity, pairwise_distance."""
+
+import math
+
+from fastconv import backend
+from fastconv.arrays import check_float, check_same_dtype, describe
+from fastconv.autograd import raw
+from fastconv.errors import DTypeError
+from fastconv.functional.elementwise import abs, cast, clamp, div, mul, pow, sqrt, sub, where
+from fastconv.functional.operands import accumulator, array, as_axes, as_axis, check_broadcast, is_number, number
+from fastconv.functional.reduction import amax, amin
+from fastconv.functional.reduction import sum as total
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12):
+    """input over its p-norm along an axis, as torch.nn.functional.normalize.
+
+    Args:
+        input: Tensor or array of floats.
+        p: Exponent of the norm; math.inf for the largest magnitude.
+        dim: The axis, or several.
+        eps: Least number to divide by.
+
+    Returns:
+        The shape and dtype of input; a Tensor for a Tensor.
+
+    Raises:
+        ShapeError: There is no such axis.
+        DTypeError: input is no array of floats, or p or eps no number.
+    """
+    x = array("normalize", "input", input)
+    check_float("normalize", "input", x)
+    p, eps = _number("normalize", "p", p), _number("normalize", "eps", eps)
+    axes, dtype = as_axes("normalize", "dim", dim, x.ndim), x.dtype.newbyteorder("=")
+    wide = cast(input, accumulator(dtype))
+    return cast(div(wide, clamp(_norm(wide, p, axes, True), min=eps)), dtype)
+
+
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    """The cosine of the angle between vectors along an axis, as torch.nn.functional.cosine_similarity.
+
+    Args:
+        x1, x2: Tensors or arrays of floats of one dtype whose shapes broadcast.
+        dim: The axis of the shape that both broadcast to.
+        eps: Least length to divide by.
+
+    Returns:
+        The shape that both broadcast to without the axis; a Tensor if an argument is one.
+
+    Raises:
+        ShapeError: The shapes do not broadcast, or there is no such axis.
+        DTypeError: An argument is no array of floats, the dtypes differ, or eps is no number.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
+    """
+    shape, dtype = _both("cosine_similarity", x1, x2)
+    eps = _number("cosine_similarity", "eps", eps)
+    axis = as_axis("cosine_similarity", "dim", dim, len(shape))
+    axes = (axis,) if shape else ()
+    units = []
+    for x in (x1, x2):
+        wide = cast(x, accumulator(dtype))
+        # Each has its own length, along its own axis counted from the end; one that is broadcast counts as often.
+        own = axis - len(shape) + wide.ndim
+        times = shape[axis] if shape and (own < 0 or wide.shape[own] != shape[axis]) else 1
+        length = _norm(wide, 2.0, (own,) if own >= 0 and wide.ndim else (), True)
+        length = mul(length, math.sqrt(times)) if times != 1 else length
+        plain = raw(length)
+        # PyTorch lets the gradient pass a length that is less than eps.
+        units.append(div(wide, length + (raw(clamp(plain, min=eps)) - plain)))
+    product = mul(*units)
+    return cast(total(product, dim=axes) if axes else product, dtype)
+
+
+def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
+    """The p-norm of x1 - x2 + eps along the last axis, as torch.nn.functional.pairwise_distance.
+
+    Args:
+        x1, x2: Tensors or arrays of floats of one dtype whose shapes broadcast.
+        p: Exponent of the norm; math.inf for the largest magnitude.
+        eps: Added to every difference.
+        keepdim: Whether the last axis stays, with size 1.
+
+    Returns:
+        The shape that both broadcast to without its last axis; a Tensor if an argument is one.
+
+    Raises:
+        ShapeError: The shapes do not broadcast.
+        DTypeError: An argument is no array of floats, the dtypes differ, or p or eps is no number.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
+    """
+    shape, dtype = _both("pairwise_distance", x1, x2)
+    p, eps = _number("pairwise_distance", "p", p), _number("pairwise_distance", "eps", eps)
+    wide = accumulator(dtype)
+    difference = sub(cast(x1, wide), cast(x2, wide)) + eps
+    return cast(_norm(difference, p, (len(shape) - 1,) if shape else (), keepdim), dtype)
+
+
+def _number(operator, argument, value):
+    if not is_number(value):
+        raise DTypeError(operator, argument, describe(value), "a number")
+    return float(number(value))
+
+
+def _both(operator, x1, x2):
+    """The shape that two arrays of one floating dtype broadcast to, and the dtype."""
+    a, b = array(operator, "x1", x1), array(operator, "x2", x2)
+    check_float(operator, "x1", a)
+    check_same_dtype(operator, "x2", b, "x1", a)
+    backend.of(a, b)
+    return check_broadcast(operator, {"x1": a, "x2": b}), a.dtype.newbyteorder("=")
+
+
+def _norm(x, p, axes, keepdim):
+    """The p-norm over some axes. Where it has no slope, at 0, its gradient is 0."""
+    size = abs(x)
+    if not axes:
+        return size if p else _unless_zero(size, lambda v: v * 0 + 1)
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(size, dim=axes, keepdim=keepdim)
+    if p == 0:
+        return total(_unless_zero(size, lambda v: v * 0 + 1), dim=axes, keepdim=keepdim)
+    if p == 1:
+        return total(size, dim=axes, keepdim=keepdim)
+    if p == 2:
+        return _unless_zero(total(mul(x, x), dim=axes, keepdim=keepdim), sqrt)
+    powers = pow(size, p) if p > 1 else _unless_zero(size, lambda v: pow(v, p))
+    return _unless_zero(total(powers, dim=axes, keepdim=keepdim), lambda v: pow(v, 1 / p))
+
+
+def _unless_zero(x, function):
+    """function(x), and 0 for 0, where it is not asked for a slope."""
+    zero = raw(x) == 0
+    return where(zero, raw(x) * 0, function(where(zero, raw(x) * 0 + 1, x)))
