@@ -1,10 +1,11 @@
-"""The command line: python -m bench {run,train,start,gates}."""
+"""The command line: python -m bench {run,train,activations,start,gates}."""
 
 import argparse
 import importlib.util
 import pathlib
 import sys
 
+from bench.activations import activations
 from bench.gates.command import gates
 from bench.machine import default_threads
 from bench.plot import SUFFIXES
@@ -42,6 +43,12 @@ def parser():
     _common(two)
     _peer(two)
     two.set_defaults(function=train)
+
+    activation = commands.add_parser("activations", help="time every activation beside a peer")
+    _common(activation)
+    _peer(activation)
+    activation.add_argument("--rows", default="*", metavar="PATTERN", help="only functions whose name matches")
+    activation.set_defaults(function=activations)
 
     three = commands.add_parser("start", help="time of the import and of the first call in a new process")
     _common(three)

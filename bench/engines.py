@@ -124,6 +124,18 @@ class FastconvEngine:
 
         return Job(self._call(case, narrow), magnitude, lambda y: self._host(y).astype(wide_dtype(case.dtype)))
 
+    def activation(self, case):
+        """The Job of a bench.activations.Activation."""
+        import fastconv
+
+        function, inputs = getattr(fastconv.functional, case.function), case.operands()
+        if case.direction == "forward":
+            return Job(lambda: function(*inputs, **case.options), None, lambda y: y)
+        tensors = [fastconv.tensor(x, requires_grad=True) for x in inputs]
+        y = function(*tensors, **case.options)
+        dy = fastconv.tensor(case.gradient(y.shape))
+        return Job(lambda: fastconv.grad(y, tensors, dy, retain_graph=True)[0].data, None, lambda dx: dx)
+
     def training_step(self):
         """A function that takes one step of training of the demo network."""
         import fastconv
@@ -204,6 +216,19 @@ class TorchEngine:
             return self._call(case, {k: v if k in kept else v.abs() for k, v in values.items()})()
 
         return Job(self._call(case, narrow), magnitude, lambda y: self._host(y.to(wide)).contiguous().numpy())
+
+    def activation(self, case):
+        """The Job of a bench.activations.Activation."""
+        torch = self._torch
+        function = getattr(torch.nn.functional, case.function)
+        inputs = [torch.from_numpy(x) for x in case.operands()]
+        torch.set_grad_enabled(case.direction == "backward")  # until active() ends
+        if case.direction == "forward":
+            return Job(lambda: function(*inputs, **case.options), None, lambda y: y.numpy())
+        leaves = [x.requires_grad_() for x in inputs]
+        y = function(*leaves, **case.options)
+        dy = torch.from_numpy(case.gradient(tuple(y.shape)))
+        return Job(lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)[0], None, lambda dx: dx.numpy())
 
     def training_step(self):
         """A function that takes one step of training of the demo network."""

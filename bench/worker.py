@@ -9,6 +9,7 @@ there is none. Requests:
     warm seconds            call for that long, at least twice -> seconds of the fastest call
     time calls              one call untimed, then so many timed -> seconds per call
     peak dtype seconds      best of many matrix products -> operations per second
+    activation case         make a call of bench.activations the call
     train                   make a training step of the demo network the call
     memory steps            bytes that so many calls need at their peak beyond what was held before -> bytes, method
 """
@@ -23,6 +24,7 @@ import time
 
 import numpy
 
+from bench.activations import Activation
 from bench.engines import Case, engine
 
 
@@ -77,6 +79,13 @@ class Server:
             best = min(best, self._engine.clock.seconds(products[calls % len(products)], 1))
             calls += 1
         return operations / best
+
+    def on_activation(self, case):
+        """Make operands and the call of an activation."""
+        self._job = self._call = None
+        fields = {**case, "shape": tuple(case["shape"])}
+        self._job = self._engine.activation(Activation(**fields))
+        self._call = self._job.call
 
     def on_train(self):
         """Make a training step of the demo network the call."""

@@ -1,0 +1,195 @@
+"""`python -m bench activations`: every activation beside a peer, forward and backward, on one large tensor."""
+
+import fnmatch
+import pathlib
+import tempfile
+from typing import NamedTuple
+
+import numpy
+
+from bench import machine, pairing
+from bench.process import Worker
+from bench.report import BUSY_CORES, Progress, save
+from bench.run import NORMAL, QUICK, start_peer
+
+_TOLERANCE = 1e-5  # of float32 results of about 1; a function that is wrong is wrong by more
+
+_PLANES = (8, 16, 256, 256)  # 32 MB in float32
+_ROWS = (8192, 1024)
+_CLASSES = (655_360, 13)
+_QUICK = {_PLANES: (8, 16, 64, 64), _ROWS: (512, 1024), _CLASSES: (40_960, 13)}
+
+
+class Activation(NamedTuple):
+    """One call to time.
+
+    Attributes:
+        function: Name in torch.nn.functional, or in torch.
+        options: Its keyword arguments.
+        shape: Of the input.
+        direction: "forward", or "backward": the gradients of all inputs from that of the result.
+        weights: How many slopes prelu takes.
+    """
+
+    function: str
+    options: dict
+    shape: tuple
+    direction: str
+    weights: int = 0
+
+    @property
+    def name(self):
+        """Function and options."""
+        return " ".join([self.function, *(f"{k}={v}" for k, v in self.options.items())])
+
+    def operands(self):
+        """The inputs, as float32 arrays; the same in every process."""
+        rng = numpy.random.default_rng(0)
+        x = 2 * rng.standard_normal(self.shape, dtype="float32")
+        return [x, numpy.linspace(-0.5, 1, self.weights, dtype="float32")] if self.weights else [x]
+
+    def gradient(self, shape):
+        """The gradient of a result of this shape."""
+        return numpy.random.default_rng(1).standard_normal(shape, dtype="float32")
+
+
+_FUNCTIONS = (
+    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "gelu", "mish", "softplus", "softsign", "logsigmoid",
+    "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "tanhshrink", "softshrink", "hardshrink", "rrelu",
+)  # fmt: skip
+_OTHERS = [
+    ("gelu", {"approximate": "tanh"}, _PLANES, 0),
+    ("threshold", {"threshold": 0.1, "value": 0.0}, _PLANES, 0),
+    ("prelu", {}, _PLANES, 1),
+    ("prelu", {}, _PLANES, 16),
+    ("glu", {"dim": 1}, _PLANES, 0),
+    ("softmax", {"dim": 1}, _ROWS, 0),
+    ("softmax", {"dim": 1}, _CLASSES, 0),
+    ("softmax", {"dim": 1}, _PLANES, 0),
+    ("log_softmax", {"dim": 1}, _ROWS, 0),
+    ("log_softmax", {"dim": 1}, _PLANES, 0),
+    ("softmin", {"dim": 1}, _ROWS, 0),
+    ("normalize", {"dim": 1}, _ROWS, 0),
+    ("normalize", {"dim": 1}, _PLANES, 0),
+]
+
+
+def rows(quick, pattern="*"):
+    """The Activations that are timed.
+
+    Args:
+        quick: Whether tensors are smaller.
+        pattern: Only functions whose name matches.
+    """
+    table = [(name, {}, _PLANES, 0) for name in _FUNCTIONS] + _OTHERS
+    return [
+        Activation(name, options, _QUICK[shape] if quick else shape, direction, weights)
+        for name, options, shape, weights in table
+        if fnmatch.fnmatchcase(name, pattern)
+        for direction in ("forward", "backward")
+    ]
+
+
+def activations(options):
+    """Time every row in turns, after the results of both have been compared, and report.
+
+    Args:
+        options: Options of the command.
+
+    Returns:
+        The exit status: 0, or 1 where results differ.
+    """
+    spent = QUICK if options.quick else NORMAL
+    cases = rows(options.quick, options.rows)
+    progress = Progress(len(cases))
+    facts = machine.facts(options.threads)
+    results = []
+    with Worker(options.backend, options.threads) as ours:
+        peer = start_peer(options, print)
+        workers = [ours, peer] if peer else [ours]
+        versions = [worker.version for worker in workers]
+        print(
+            f"activations, float32, threads: {facts['threads']}, {facts['cpu']}\n"
+            f"fastconv {versions[0]} ({options.backend})" + "".join(f", {options.peer} {v}" for v in versions[1:])
+        )
+        print(f"\n{'function':32}  {'shape':>16}  direction   ours ms   peer ms  peer/ours  quartiles")
+        try:
+            for index, case in enumerate(cases):
+                progress.case(index, f"{case.name} {case.direction}")
+                others = machine.Others([worker.pid for worker in workers])
+                for worker in workers:
+                    worker.request("activation", case=case._asdict())
+                error = _difference(workers) if peer else None
+                right = error is None or error <= _TOLERANCE
+                timing = None
+                if right:
+                    rounds = options.rounds or spent.rounds
+                    timing = pairing.take_turns(workers, rounds, spent.warm_seconds, spent.sample_seconds, progress)
+                results.append((case, timing, error, others.cores()))
+                progress.clear()
+                _print_row(*results[-1])
+        finally:
+            if peer is not None:
+                peer.close()
+    _print_summary(options, results)
+    if options.json:
+        _save(options, facts, versions, results)
+    return int(any(timing is None for _, timing, _, _ in results))
+
+
+def _difference(workers):
+    """The largest difference of the two results, relative to 1 and their size; NaN where one alone has a NaN."""
+    found = []
+    for worker in workers:
+        with tempfile.TemporaryDirectory() as folder:
+            worker.request("result", path=folder, magnitude=False)
+            found.append(numpy.load(pathlib.Path(folder) / "y.npy"))
+    a, b = found
+    if a.shape != b.shape:
+        return float("inf")
+    return float(numpy.max(abs(a - b) / (1 + abs(b)), initial=0.0))
+
+
+def _print_row(case, timing, error, _):
+    shape = "x".join(map(str, case.shape))
+    start = f"{case.name + (f' {case.weights} slopes' if case.weights else ''):32}  {shape:>16}  {case.direction:9}"
+    if timing is None:
+        print(f"{start}  WRONG: differs by {error:.2g}")
+        return
+    ratio = timing.ratio()
+    tail = f"  {timing.peer_ms:8.3f}  {ratio[0]:9.2f}  {ratio[1]:.2f}-{ratio[2]:.2f}" if ratio else ""
+    print(f"{start}  {timing.ours_ms:8.3f}{tail}", flush=True)
+
+
+def _print_summary(options, results):
+    print()
+    for direction in ("forward", "backward"):
+        ratios = {
+            (case.name, case.shape, case.weights): timing.ratio()[0]
+            for case, timing, _, _ in results
+            if timing is not None and timing.peer and case.direction == direction
+        }
+        if ratios:
+            worst = min(ratios, key=ratios.get)
+            mean = pairing.geometric_mean(ratios.values())
+            print(
+                f"{direction}: geometric mean of {options.peer}/ours {mean:.2f}, worst {ratios[worst]:.2f} "
+                f"({worst[0]}), {sum(r < 1 for r in ratios.values())} of {len(ratios)} under 1"
+            )
+    disturbed = sum((cores or 0) > BUSY_CORES for *_, cores in results)
+    if disturbed:
+        print(f"{disturbed} of {len(results)} rows were disturbed: other processes took more than {BUSY_CORES} cores")
+
+
+def _save(options, facts, versions, results):
+    rows_ = [
+        {
+            **case._asdict(),
+            "ours_seconds": timing and timing.ours,
+            "peer_seconds": timing and timing.peer,
+            "error": error,
+            "others_cores": cores,
+        }
+        for case, timing, error, cores in results
+    ]
+    save(options.json, {"machine": facts, "backend": options.backend, "versions": versions, "rows": rows_})
