@@ -55,28 +55,31 @@ struct ImageTarget {
 /// What this block computes. Blocks that read the same pixels follow each other: rows are numbered first,
 /// then groups, tiles of pixels, phases.
 template <class T, class Tile, bool kInputGrad>
-__device__ GatherBlock block_of(const ImplicitGemm<T>& problem) {
+__device__ void describe(GatherBlock& block, const ImplicitGemm<T>& problem) {
   const Window& window = problem.window;
   // Of one group: depth in filters or channels, rows in the others.
   const int32_t channels = kInputGrad ? window.group_filters() : window.group_channels();
   const int32_t rows = kInputGrad ? window.group_channels() : window.group_filters();
   const int64_t rest = blockIdx.x / problem.row_tiles;
   const int64_t tile = rest / window.groups;
-  GatherBlock block;
-  block.sampling = problem.sampling;
+  assign(block.sampling, problem.sampling);
   if constexpr (kInputGrad) {
     enter_phase(block.sampling, window, pixel_of(tile / problem.tiles, problem.phases).at);
   }
   block.group = static_cast<int32_t>(rest % window.groups);
   block.first_row = blockIdx.x % problem.row_tiles * Tile::kRows;
   block.rows = min(rows - block.first_row, Tile::kRows);
-  block.depth = block.sampling.taps.product() * channels;
-  block.image = layout_of(int64_t{channels} * window.groups, block.sampling.size, problem.channels_last);
+  block.depth = static_cast<int32_t>(block.sampling.taps.product() * channels);
+  const int64_t filter = int64_t{block.group} * window.group_filters();
+  block.filters =
+      (kInputGrad ? filter : filter + block.first_row) * window.kernel.product() * window.group_channels() +
+      (kInputGrad ? block.first_row : 0);
+  lay_out(block.image, int64_t{channels} * window.groups, int64_t{channels} * block.group,
+          block.sampling.size, problem.channels_last);
   const int64_t first = tile % problem.tiles * Tile::kColumns;
   const int64_t left = window.batch * block.sampling.count.product() - first;
   block.columns = static_cast<int>(max(int64_t{0}, min(left, int64_t{Tile::kColumns})));
   block.pixel = pixel_of(first, block.sampling.count);
-  return block;
 }
 
 /// Apply it to all sums of a thread. Those with transcendental functions are called in a loop over shared
@@ -107,7 +110,7 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLa
   using Tile = GemmTile<T, kLarge>;
   FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
   FASTCONV_SHARED(GatherBlock, block, [1]);
-  if (threadIdx.x == 0) block[0] = block_of<T, Tile, kInputGrad>(problem);
+  if (threadIdx.x == 0) describe<T, Tile, kInputGrad>(block[0], problem);
   __syncthreads();
   if (block[0].columns == 0) return;  // all of the block: its phase is smaller than the largest
 
@@ -128,24 +131,21 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLa
   const Window& window = problem.window;
   const int32_t channels = kInputGrad ? window.group_filters() : window.group_channels();
   const int32_t rows = kInputGrad ? window.group_channels() : window.group_filters();
-  const auto filters = [&] {
-    const int64_t depth = block[0].depth, first_row = block[0].first_row;
-    if constexpr (kInputGrad) {
-      const T* w =
-          problem.w + int64_t{block[0].group} * channels * window.kernel.product() * rows + first_row;
-      return TransposedFilters<Tile>(w, block[0], window.kernel, channels, rows, problem.w_vectors,
-                                     threadIdx.x);
-    } else {
-      const T* w = problem.w + (int64_t{block[0].group} * rows + first_row) * depth;
-      return MatrixOperand<Tile, true>({w, depth, depth, block[0].rows, true, problem.w_vectors},
-                                       threadIdx.x);
-    }
-  };
   GemmSum<Tile> sum;
   multiply<Tile>(sum, panels, (block[0].depth + Tile::kDepth - 1) / Tile::kDepth, problem.padded, [&] {
-    const T* image = problem.image + int64_t{block[0].group} * channels * block[0].image.channel_pitch;
-    return Source{filters(),
-                  GatherOperand<Tile>(image, block[0], channels, problem.image_vectors, threadIdx.x)};
+    const GatherOperand<Tile> image(problem.image, block[0], channels, problem.image_vectors, threadIdx.x);
+    if constexpr (kInputGrad) {
+      return Source{{problem.w, block[0], window.kernel, channels, rows, problem.w_vectors, int(threadIdx.x)},
+                    image};
+    } else {
+      const typename MatrixOperand<Tile, true>::Matrix w{problem.w + block[0].filters,
+                                                         block[0].depth,
+                                                         block[0].depth,
+                                                         block[0].rows,
+                                                         true,
+                                                         problem.w_vectors};
+      return Source{{w, int(threadIdx.x)}, image};
+    }
   });
 
   const int64_t first_channel = int64_t{block[0].group} * rows + block[0].first_row;
@@ -187,6 +187,9 @@ void launch_conv_implicit_gemm(ImplicitGemm<T> problem, Address stream) {
     pixels *= kInputGrad ? (window.size[axis] + window.stride[axis] - 1) / window.stride[axis]
                          : window.output[axis];
   }
+  const int64_t depth =
+      window.kernel.product() * (kInputGrad ? window.group_filters() : window.group_channels());
+  steps_for<Tile>(depth);
   problem.tiles = blocks_for(pixels, Tile::kColumns);
   problem.row_tiles = static_cast<int32_t>(blocks_for(rows, Tile::kRows));
   // Counted in floating point as well: the product may pass 64 bits.

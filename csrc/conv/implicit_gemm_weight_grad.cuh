@@ -40,10 +40,9 @@ struct WeightGradBlock {
 };
 
 template <class T, class Tile>
-__device__ WeightGradBlock weight_grad_block_of(const ImplicitGemmWeightGrad<T>& problem) {
+__device__ void describe(WeightGradBlock& block, const ImplicitGemmWeightGrad<T>& problem) {
   const Window& window = problem.window;
   int64_t rest = blockIdx.x / problem.row_tiles;
-  WeightGradBlock block;
   block.first_column = rest % problem.column_tiles * Tile::kColumns;
   rest /= problem.column_tiles;
   block.group = static_cast<int32_t>(rest % window.groups);
@@ -62,9 +61,9 @@ __device__ WeightGradBlock weight_grad_block_of(const ImplicitGemmWeightGrad<T>&
   const int64_t columns = window.group_channels() * window.kernel.product();
   block.columns = static_cast<int>(min(columns - block.first_column, int64_t{Tile::kColumns}));
 
-  block.x = layout_of(window.channels, window.size, problem.channels_last);
-  block.dy = layout_of(window.filters, window.output, problem.channels_last);
-  return block;
+  const int64_t first_channel = int64_t{block.group} * window.group_channels();
+  lay_out(block.x, window.channels, first_channel, window.size, problem.channels_last);
+  lay_out(block.dy, window.filters, block.first_filter, window.output, problem.channels_last);
 }
 
 /// One block, a tile of one group's dw and one split of the pixels.
@@ -74,13 +73,13 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLa
   using Tile = GemmTile<T, kLarge>;
   FASTCONV_SHARED(typename Tile::Sum, panels, [2][2 * Tile::kPanel]);
   FASTCONV_SHARED(WeightGradBlock, block, [1]);
-  FASTCONV_SHARED(PatchColumn, columns, [Tile::kColumns]);
+  FASTCONV_SHARED(PatchColumns<Tile::kColumns>, columns, [1]);
   const Window& window = problem.window;
-  if (threadIdx.x == 0) block[0] = weight_grad_block_of<T, Tile>(problem);
+  if (threadIdx.x == 0) describe<T, Tile>(block[0], problem);
   __syncthreads();
   const int64_t all_columns = window.group_channels() * window.kernel.product();
   if (threadIdx.x < Tile::kColumns) {
-    columns[threadIdx.x] = column_of(block[0].first_column + threadIdx.x, all_columns, block[0].x, window);
+    describe(columns[0], threadIdx.x, block[0].first_column + threadIdx.x, all_columns, block[0].x, window);
   }
   static_assert(Tile::kColumns <= Tile::kThreads, "a thread a column");
   __syncthreads();
@@ -104,15 +103,14 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLa
     __device__ __forceinline__ bool not_finite() const { return a.not_finite(); }
   };
   GemmSum<Tile> sum;
-  const int64_t steps = (block[0].pixels + Tile::kDepth - 1) / Tile::kDepth;
+  const int steps = static_cast<int>((block[0].pixels + Tile::kDepth - 1) / Tile::kDepth);
   multiply<Tile>(sum, panels, steps, problem.padded, [&] {
     const int depth = pixel_share<Tile>(problem.channels_last, false, threadIdx.x).depth;
-    const T* dy = problem.dy + block[0].first_filter * block[0].dy.channel_pitch;
-    const T* x = problem.x + int64_t{block[0].group} * window.group_channels() * block[0].x.channel_pitch;
-    return Source{window, block[0],
-                  PixelCursor{pixel_after(block[0].pixel, depth, window.output), block[0].pixels - depth},
-                  ErrorOperand<Tile>(dy, block[0].dy, block[0].rows, problem.dy_vectors, threadIdx.x),
-                  PatchOperand<Tile>(x, block[0].x, window, columns, problem.x_vectors, threadIdx.x)};
+    return Source{
+        window, block[0],
+        PixelCursor{pixel_after(block[0].pixel, depth, window.output), block[0].pixels - depth},
+        ErrorOperand<Tile>(problem.dy, block[0].dy, block[0].rows, problem.dy_vectors, threadIdx.x),
+        PatchOperand<Tile>(problem.x, block[0].x, window, columns[0], problem.x_vectors, threadIdx.x)};
   });
 
   const int64_t offset = block[0].first_filter * all_columns + block[0].first_column;
@@ -135,6 +133,7 @@ void launch_conv_weight_grad_implicit_gemm(ImplicitGemmWeightGrad<T> problem, Ad
   using Tile = GemmTile<T, kLarge>;
   const Window& window = problem.window;
   const int64_t columns = window.group_channels() * window.kernel.product();
+  steps_for<Tile>(window.batch * window.output.product() / problem.splits);
   problem.row_tiles = static_cast<int32_t>(blocks_for(window.group_filters(), Tile::kRows));
   problem.column_tiles = blocks_for(columns, Tile::kColumns);
   const int64_t tiles = blocks_for(problem.column_tiles * problem.row_tiles, 1);

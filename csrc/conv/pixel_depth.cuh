@@ -36,7 +36,7 @@ class ErrorOperand {
   using T = typename Tile::Element;
 
  public:
-  /// dy: the first filter of the tile. rows: filters left from there on.
+  /// layout: of dy, at the first filter of the tile. rows: filters left from there on.
   __device__ ErrorOperand(const T* dy, const ImageLayout& layout, int rows, bool vectors, int thread)
       : dy_(dy), layout_(layout), rows_(rows), vectors_(vectors) {
     share_ = pixel_share<Tile>(layout.channels_last, vectors, thread);
@@ -45,8 +45,8 @@ class ErrorOperand {
   __device__ __forceinline__ void fetch(const PixelCursor& cursor, const Axes& output) {
     const int64_t place =
         (int64_t{cursor.now.at[0]} * output[1] + cursor.now.at[1]) * output[2] + cursor.now.at[2];
-    const T* from = dy_ + cursor.now.image * layout_.image_pitch + place * layout_.pixel_pitch +
-                    share_.row * layout_.channel_pitch;
+    const T* from = dy_ + layout_.offset + cursor.now.image * layout_.image_pitch +
+                    place * layout_.pixel_pitch + share_.row * layout_.channel_pitch;
     if (vectors_) {
       if (cursor.left > 0 && share_.row < rows_) {
         registers_.load(from);
@@ -80,29 +80,37 @@ class ErrorOperand {
   bool vectors_;
 };
 
-/// A column of dw: a tap and a channel.
+/// A column of dw, which is a tap and a channel.
 struct PatchColumn {
-  int64_t at;     // elements from where the corner of a pixel's window lies to what the column reads
-  Axes offset;    // the same along each axis
-  int32_t there;  // 0 past the last column
+  int64_t at;   // elements from where the corner of a pixel's window lies to what the column reads
+  Axes offset;  // the same along each axis; outside for every pixel past the last column
+};
+
+/// The columns of a tile, an array a member: neighbours are read together.
+template <int kColumns>
+struct PatchColumns {
+  int64_t at[kColumns];
+  int32_t offset[3][kColumns];
+  __device__ __forceinline__ PatchColumn operator[](int i) const {
+    return {at[i], {{offset[0][i], offset[1][i], offset[2][i]}}};
+  }
 };
 
 /// Columns lie as in dw: channel by channel, or tap by tap where the images are channels last.
-__device__ inline PatchColumn column_of(int64_t column, int64_t columns, const ImageLayout& x,
-                                        const Window& window) {
+template <int kColumns>
+__device__ void describe(PatchColumns<kColumns>& columns, int i, int64_t column, int64_t end,
+                         const ImageLayout& x, const Window& window) {
   const int64_t taps = window.kernel.product(), channels = window.group_channels();
   const int64_t channel = x.channels_last ? column % channels : column / taps;
   const Pixel tap = pixel_of(x.channels_last ? column / channels : column % taps, window.kernel);
-  PatchColumn result;
   int64_t place = 0;
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
-    result.offset[axis] = tap.at[axis] * window.dilation[axis] - window.padding[axis];
-    place = place * window.size[axis] + result.offset[axis];
+    const int32_t offset = tap.at[axis] * window.dilation[axis] - window.padding[axis];
+    columns.offset[axis][i] = column < end ? offset : std::numeric_limits<int32_t>::min();
+    place = place * window.size[axis] + offset;
   }
-  result.at = channel * x.channel_pitch + place * x.pixel_pitch;
-  result.there = column < columns;
-  return result;
+  columns.at[i] = channel * x.channel_pitch + place * x.pixel_pitch;
 }
 
 /// Operand on the right: element (pixel, column) is what the pixel and the column's tap meet in the column's
@@ -113,12 +121,14 @@ class PatchOperand {
   using Sum = typename Tile::Sum;
 
  public:
-  /// x: the first channel of the group. columns: those of the tile, in shared memory.
-  __device__ PatchOperand(const T* x, const ImageLayout& layout, const Window& window,
-                          const PatchColumn* columns, bool vectors, int thread)
-      : x_(x), layout_(layout), window_(window), vectors_(vectors) {
+  using Columns = PatchColumns<Tile::kColumns>;
+
+  /// layout: of x, at the first channel of the group. columns: those of the tile, in shared memory.
+  __device__ PatchOperand(const T* x, const ImageLayout& layout, const Window& window, const Columns& columns,
+                          bool vectors, int thread)
+      : x_(x), layout_(layout), window_(window), columns_(columns), vectors_(vectors) {
     share_ = pixel_share<Tile>(layout.channels_last, vectors, thread);
-    columns_ = columns + share_.row;
+    if (vectors) column_ = columns[share_.row];
   }
 
   __device__ __forceinline__ void fetch(const PixelCursor& cursor) {
@@ -129,20 +139,21 @@ class PatchOperand {
       corner[axis] = cursor.now.at[axis] * window_.stride[axis];
       place = place * window_.size[axis] + corner[axis];
     }
-    const T* from = x_ + cursor.now.image * layout_.image_pitch + place * layout_.pixel_pitch;
+    const T* from =
+        x_ + layout_.offset + cursor.now.image * layout_.image_pitch + place * layout_.pixel_pitch;
     const auto inside = [&](const PatchColumn& column) {
-      bool all = cursor.left > 0 && column.there;
+      bool all = cursor.left > 0;
 #pragma unroll
       for (int axis = 0; axis < 3; ++axis) {
-        const auto at = static_cast<uint32_t>(corner[axis] + column.offset[axis]);
+        const uint32_t at = static_cast<uint32_t>(corner[axis]) + static_cast<uint32_t>(column.offset[axis]);
         all = all && at < static_cast<uint32_t>(window_.size[axis]);
       }
       return all;
     };
     if (vectors_) {
-      outside_ = inside(columns_[0]) ? 0 : ~0u;
+      outside_ = inside(column_) ? 0 : ~0u;
       if (outside_ == 0) {
-        registers_.load(from + columns_[0].at);
+        registers_.load(from + column_.at);
       } else {
         registers_.clear();
       }
@@ -151,7 +162,7 @@ class PatchOperand {
     outside_ = 0;
 #pragma unroll
     for (int i = 0; i < Tile::kLoad; ++i) {
-      const PatchColumn& column = columns_[i * share_.step];
+      const PatchColumn column = columns_[share_.row + i * share_.step];
       const bool met = inside(column);
       registers_.value[i] = met ? from[column.at] : narrow<T>(0);
       outside_ |= met ? 0 : 1u << i;
@@ -174,8 +185,9 @@ class PatchOperand {
   const T* x_;
   const ImageLayout& layout_;
   const Window& window_;
-  const PatchColumn* columns_;  // the thread's first
-  uint32_t outside_ = 0;        // a bit an element of the registers
+  const Columns& columns_;
+  PatchColumn column_;    // the thread's first, where all of its elements are of one tap
+  uint32_t outside_ = 0;  // a bit an element of the registers
   bool vectors_;
 };
 

@@ -23,6 +23,23 @@ struct Sampling {
   Axes start, spread;        // position written for pixel 0, and from one pixel to the next
 };
 
+/// to = from, member by member: the emulator's tracer does not see copies of whole structures.
+FASTCONV_HOST_DEVICE inline void assign(Sampling& to, const Sampling& from) {
+  for (int axis = 0; axis < 3; ++axis) {
+    to.size[axis] = from.size[axis];
+    to.count[axis] = from.count[axis];
+    to.step[axis] = from.step[axis];
+    to.taps[axis] = from.taps[axis];
+    to.first[axis] = from.first[axis];
+    to.increment[axis] = from.increment[axis];
+    to.tap_start[axis] = from.tap_start[axis];
+    to.tap_step[axis] = from.tap_step[axis];
+    to.output[axis] = from.output[axis];
+    to.start[axis] = from.start[axis];
+    to.spread[axis] = from.spread[axis];
+  }
+}
+
 inline Sampling forward_sampling(const Window& window) {
   const Axes zero{{0, 0, 0}}, one{{1, 1, 1}};
   Sampling s{window.size, window.output, window.stride, window.kernel, zero, window.dilation,

@@ -82,48 +82,61 @@ __device__ __forceinline__ void multiply_panels(GemmSum<Tile>& sum, const typena
   }
 }
 
+/// Whether the condition holds for any thread of the block, which all of them ask. votes: shared memory that
+/// none of them reads otherwise, a value a warp.
+template <class Tile>
+__device__ __forceinline__ bool any_thread(bool condition, typename Tile::Sum* votes) {
+  const bool found = __any_sync(kFullMask, condition);
+  if (threadIdx.x % kWarp == 0) votes[threadIdx.x / kWarp] = found;
+  __syncthreads();
+  bool any = false;
+#pragma unroll
+  for (int warp = 0; warp < Tile::kThreads / kWarp; ++warp) any |= votes[warp] != 0;
+  __syncthreads();
+  return any;
+}
+
 /// sum = the product of both operands over `steps` times kDepth. Every thread of the block calls it.
 ///
 /// panels: two buffers, each a panel of a and one of b. padded: whether b has elements outside. make:
 /// function that gives the Source at its beginning.
 template <class Tile, class Make>
 __device__ __forceinline__ void multiply(GemmSum<Tile>& sum,
-                                         typename Tile::Sum (&panels)[2][2 * Tile::kPanel], int64_t steps,
+                                         typename Tile::Sum (&panels)[2][2 * Tile::kPanel], int steps,
                                          bool padded, const Make& make) {
   const GemmFragment<Tile> place(threadIdx.x);
-  bool guarded = false, again = false;
-  do {
+  for (bool guarded = false;; guarded = true) {
 #pragma unroll
     for (int m = 0; m < Tile::kFragmentRows; ++m) {
 #pragma unroll
       for (int n = 0; n < Tile::kFragmentColumns; ++n) sum[m][n] = 0;
     }
     if (steps == 0) return;
-    guarded = again;
     auto source = make();
-    typename Tile::Sum *now = panels[0], *next = panels[1];
     source.fetch();
-    source.stash(now, now + Tile::kPanel, guarded);
+    source.stash(panels[0], panels[0] + Tile::kPanel, guarded);
     __syncthreads();
-    for (int64_t more = steps - 1; more >= 0; --more) {
+    int now = 0;  // which buffer is multiplied, in elements
+    for (int more = steps - 1; more >= 0; --more) {
       if (more > 0) source.fetch();  // arrives while the panels before it are multiplied
-      multiply_panels<Tile>(sum, now, now + Tile::kPanel, place, guarded);
-      if (more > 0) source.stash(next, next + Tile::kPanel, guarded);
-      __syncthreads();
-      typename Tile::Sum* const swapped = now;
-      now = next;
-      next = swapped;
-    }
-    again = false;
-    if (padded && !guarded) {
-      const bool found = __any_sync(kFullMask, source.not_finite());
-      if (threadIdx.x % kWarp == 0) panels[0][threadIdx.x / kWarp] = found;
-      __syncthreads();
-#pragma unroll
-      for (int warp = 0; warp < Tile::kThreads / kWarp; ++warp) again |= panels[0][warp] != 0;
+      const typename Tile::Sum* panel = panels[0] + now;
+      multiply_panels<Tile>(sum, panel, panel + Tile::kPanel, place, guarded);
+      now = 2 * Tile::kPanel - now;
+      if (more > 0) source.stash(panels[0] + now, panels[0] + now + Tile::kPanel, guarded);
       __syncthreads();
     }
-  } while (again);
+    if (!padded || guarded || !any_thread<Tile>(source.not_finite(), panels[0])) return;
+  }
+}
+
+/// How many times kDepth a sum takes. Throws LaunchError where that is more than a kernel counts.
+template <class Tile>
+int steps_for(int64_t depth) {
+  const int64_t steps = (depth + Tile::kDepth - 1) / Tile::kDepth;
+  if (steps > std::numeric_limits<int32_t>::max() / Tile::kDepth) {
+    throw LaunchError("sums of " + std::to_string(depth) + " products, expected fewer than 2^31");
+  }
+  return static_cast<int>(steps);
 }
 
 }  // namespace fastconv

@@ -71,7 +71,7 @@ class MatrixOperand {
       stride_ = share_.step;
       advance_ = Tile::kDepth * m.pitch;
     }
-    left_ = m.depth - share_.depth;
+    left_ = static_cast<decltype(left_)>(m.depth - share_.depth);
   }
 
   __device__ __forceinline__ void fetch() {
@@ -105,7 +105,9 @@ class MatrixOperand {
   FiniteCheck<typename Tile::Sum> check_;
   GemmShare share_;
   const T* p_;
-  int64_t stride_, advance_, left_;
+  int64_t stride_, advance_;
+  std::conditional_t<kAlongDepth, int32_t, int64_t>
+      left_;  // depths from here on; a gather counts fewer than 2^31
   int rows_;
   bool vectors_;
 };

@@ -8,6 +8,7 @@ namespace {
 template <class T, bool kLarge>
 void launch_matmul_tiled(MatmulTiled<T> problem, int64_t batch, Address stream) {
   using Tile = GemmTile<T, kLarge>;
+  problem.steps = steps_for<Tile>(problem.depth);
   problem.row_tiles = blocks_for(problem.rows, Tile::kRows);
   problem.column_tiles = blocks_for(problem.columns, Tile::kColumns);
   const int64_t tiles = blocks_for(problem.row_tiles * problem.column_tiles, 1);

@@ -16,6 +16,7 @@ struct MatmulTiled {
   T* c;        // [batch, rows, columns], all written
   int64_t rows, depth, columns;
   int64_t row_tiles, column_tiles;
+  int steps;  // kDepth of the depth at a time
   bool a_transposed, b_transposed;
   bool a_vectors, b_vectors, c_vectors;  // whether all of it is aligned for vectors
 };
@@ -62,7 +63,7 @@ __global__ void __launch_bounds__(GemmTile<T, kLarge>::kThreads, GemmTile<T, kLa
     __device__ __forceinline__ bool not_finite() const { return false; }
   };
   GemmSum<Tile> sum;
-  multiply<Tile>(sum, panels, (depth + Tile::kDepth - 1) / Tile::kDepth, false,
+  multiply<Tile>(sum, panels, problem.steps, false,
                  [&] { return Source{Operand(a, threadIdx.x), Operand(b, threadIdx.x)}; });
   T* c = problem.c + (product * rows + first_row) * columns + first_column;
   store_tile<Tile>(sum, MatrixTarget<T>{c, columns, rows_left, columns_left, problem.c_vectors}, panels[0]);
