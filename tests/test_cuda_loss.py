@@ -116,10 +116,11 @@ def test_a_class_out_of_range_is_not_a_number(shape):
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (2, 0, 4), (0, 3, 4), (2, 3, 0)])
 def test_empty_inputs(shape):
     x, target = np.ones(shape, "float32"), np.full((shape[0], *shape[2:]), -100)
-    loss, logsumexp, dx, _ = run(x, target, None, -100, 0.0)
-    assert dx.shape == shape
-    np.testing.assert_array_equal(loss, 0)
-    np.testing.assert_array_equal(logsumexp, np.full(target.shape, -np.inf))
+    for smoothing in (0.0, 0.1):
+        loss, logsumexp, dx, _ = run(x, target, np.ones(shape[1], "float32"), -100, smoothing)
+        assert dx.shape == shape
+        np.testing.assert_array_equal(loss, 0)
+        np.testing.assert_array_equal(logsumexp, np.full(target.shape, -np.inf))
 
 
 @pytest.mark.parametrize("last", [False, True])

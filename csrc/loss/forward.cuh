@@ -6,8 +6,9 @@
 namespace fastconv {
 
 struct CrossEntropyRowsTile {
-  static constexpr int kThreads = 256;   // of a block; or all of one row
-  static constexpr int kMinBlocksPerSm = 4;  // allows 64 registers: without it the compiler spills some of doubles
+  static constexpr int kThreads = 256;  // of a block; or all of one row
+  static constexpr int kMinBlocksPerSm =
+      4;  // allows 64 registers: without it the compiler spills some of doubles
   static constexpr int kLongRow = 1024;  // accesses: from there on a whole block serves one row
   static_assert(kThreads % kWarp == 0 && (kThreads & (kThreads - 1)) == 0,
                 "halved among the rows of a block");
@@ -47,16 +48,20 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
   const int lanes = 1 << log2_lanes;
   const int lane = static_cast<int>(thread & (lanes - 1));
   const bool inside = row < scores.rows();
+  const int64_t t = inside ? target[row] : 0;
   Entropy<A> entropy;
   if (inside) {
     x += row * scores.classes;
-    if (scores.classes > 0) entropy.start(widen(x[0]));
+    if (scores.even != 0) entropy.start(widen(x[0]));  // not without a class
     for (int64_t c = int64_t{lane} * V; c < scores.classes; c += int64_t{lanes} * V) {
       const Vector<T, V> read = load_vector<V>(x + c);
       A value[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) value[v] = widen(read[v]);
       entropy.sum.add(value);
+      // Found on the way: neighbouring lanes would gather the scores of their classes from a sector each.
+#pragma unroll
+      for (int v = 0; v < V; ++v) entropy.hit = c + v == t ? value[v] : entropy.hit;
       if (scores.smoothing == 0) continue;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -67,16 +72,15 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
   }
   entropy.sum.rescale(reduce_row<Tile>(entropy.sum.largest, lanes, Maximum{}));
   entropy.sum.total = reduce_row<Tile>(entropy.sum.total, lanes, Sum{});
+  entropy.hit = reduce_row<Tile>(entropy.hit, lanes, Sum{});
   if (scores.smoothing != 0) entropy.spread = reduce_row<Tile>(entropy.spread, lanes, Sum{});
   if (!inside || lane != 0) return;
-  const int64_t t = target[row];
   logsumexp[row] = entropy.log_sum();
   if (t == scores.ignored) {
     loss[row] = 0;
   } else if (t < 0 || t >= scores.classes) {
     loss[row] = not_a_number<A>();
   } else {
-    entropy.hit = widen(x[t]);
     loss[row] = entropy.loss(scores, w == nullptr ? A(1) : widen(w[t]), sum_of_factors(scores, total));
   }
 }

@@ -10,8 +10,9 @@ namespace fastconv {
 
 struct CrossEntropyGradTile {
   static constexpr int kThreads = 128;
-  static constexpr int kMinBlocksPerSm = 8;  // allows 64 registers: without it the compiler spills some of doubles
-  static constexpr int kClasses = 32;          // that one thread walks over, channels first
+  static constexpr int kMinBlocksPerSm =
+      8;                               // allows 64 registers: without it the compiler spills some of doubles
+  static constexpr int kClasses = 32;  // that one thread walks over, channels first
   static constexpr int64_t kEnough = 1 << 16;  // threads, below which each takes a single position
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };

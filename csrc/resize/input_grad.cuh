@@ -34,11 +34,15 @@ struct ColumnReaders {
   __device__ __forceinline__ ColumnReaders(const ResizeAxis& axis, int32_t w)
       : all(readers<Number>(axis, w)), column(w) {
     from = all.first / U * U;
-    kept = all.last - from <= N && (axis.taps == 1 || w < axis.size - 1);
+    kept = all.last - from <= N;
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const Neighbours<Number> q = neighbours<Number>(axis, kept && reads(n) ? from + n : 0);
       share[n] = q.low == w ? q.low_share : q.high_share;
+      if (axis.taps == 1 || q.low != w || q.high != w || !reads(n)) continue;
+      share[n] = q.low_share + q.high_share;
+      if (q.low_share == Number(0) || q.high_share == Number(0))
+        kept = false;  // the share of zero counts as well
     }
   }
   __device__ __forceinline__ bool reads(int n) const { return from + n >= all.first && from + n < all.last; }

@@ -16,7 +16,7 @@ def cross_entropy_forward(x, target, weight, ignore_index, label_smoothing):
         last = is_channels_last(x)
         x, target, weight = dense(gpu, x, last), dense(gpu, target), dense(gpu, weight)
         loss, logsumexp = (gpu.empty(target.shape, accumulator(x.dtype)) for _ in range(2))
-        if loss.size:
+        if loss.size:  # also without a class, which leaves logsumexp at -inf
             total = _sum_of(gpu, weight, label_smoothing)
             gpu.extension.cross_entropy_forward(
                 gpu.dtype(x), _by_rows(x, last), gpu.read(x), gpu.read(target), gpu.read(weight), gpu.read(total),
