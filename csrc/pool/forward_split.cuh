@@ -17,74 +17,82 @@ struct PoolForwardSplit {
   static_assert((kThreads & (kThreads - 1)) == 0, "trees halve the threads");
 };
 
-/// The place of a thread: one cell and lane, and its rank among those who share it.
+/// A cell by its number, and the place of a thread among those who share it.
 struct SplitPlace {
-  int64_t cell;
+  int64_t plane;
+  int32_t output[3];
   int32_t lane, rank, part;
+
+  __device__ __forceinline__ SplitPlace(const Pooling& pooling, int64_t cell) {
+#pragma unroll
+    for (int a = 2; a >= 0; --a) {
+      const int64_t above = quotient(cell, pooling.axis[a].output);
+      output[a] = static_cast<int32_t>(cell - above * pooling.axis[a].output);
+      cell = above;
+    }
+    plane = cell;
+  }
 };
 
 /// Take the positions of one cell that fall to this thread.
 template <class T, class Found>
 __device__ __forceinline__ void search_cell(const T* __restrict__ x, const Pooling& pooling,
                                             const PoolSplit& split, const SplitPlace& at, Found& found) {
-  const int64_t row = at.cell / pooling.axis[2].output, slice = row / pooling.axis[1].output;
-  const int64_t plane = slice / pooling.axis[0].output;
-  const Span span_w = pooling.axis[2].cell(static_cast<int32_t>(at.cell % pooling.axis[2].output));
-  const Span span_h = pooling.axis[1].cell(static_cast<int32_t>(row % pooling.axis[1].output));
-  const Span span_d = pooling.axis[0].cell(static_cast<int32_t>(slice % pooling.axis[0].output));
-  const auto taps = [](const Span& span, int32_t step) {
-    return span.stop > span.start ? (span.stop - span.start - 1) / step + 1 : 0;
-  };
-  const int32_t columns = taps(span_w, pooling.axis[2].dilation),
-                rows = taps(span_h, pooling.axis[1].dilation);
-  const int64_t total = int64_t{taps(span_d, pooling.axis[0].dilation)} * rows * columns;
-  const int64_t share = ((total + split.parts - 1) / split.parts + kVector<T> - 1) / kVector<T> * kVector<T>;
+  Span span[3];
+  int32_t taps[3];
+#pragma unroll
+  for (int a = 0; a < 3; ++a) {
+    const PoolAxis& axis = pooling.axis[a];
+    span[a] = axis.cell(at.output[a]);
+    const int32_t reach = span[a].stop - span[a].start - 1;
+    taps[a] = reach >= 0 ? static_cast<int32_t>(quotient(reach, axis.dilation)) + 1 : 0;
+  }
+  const int64_t total = int64_t{taps[0]} * taps[1] * taps[2];
+  // Shares of whole vectors.
+  const int64_t share =
+      quotient(total + split.parts * int64_t{kVector<T>} - 1, split.parts * int64_t{kVector<T>}) * kVector<T>;
   const int64_t begin = at.part * share, end = begin + share < total ? begin + share : total;
   const int ranks = 1 << split.log_ranks;
+  const int32_t step = pooling.axis[2].dilation, step_h = pooling.axis[1].dilation,
+                step_d = pooling.axis[0].dilation;
 
-  if (columns == total && pooling.lanes == 1 &&
-      pooling.axis[2].dilation == 1) {  // one row: neighbours in memory
-    const int64_t base = pooling.input_at(plane, span_d.start, span_h.start, span_w.start, 0);
+  if (taps[2] == total) {
     const int64_t first =
-        (int64_t{span_d.start} * pooling.axis[1].size + span_h.start) * pooling.axis[2].size + span_w.start;
-    const T* cells = x + base;
-    int64_t j = begin;
-    if (reinterpret_cast<uintptr_t>(cells) % 16 == 0) {
-      const int64_t whole = begin < end ? begin + (end - begin) / kVector<T> * kVector<T> : begin;
+        (int64_t{span[0].start} * pooling.axis[1].size + span[1].start) * pooling.axis[2].size +
+        span[2].start;
+    const T* row = x + (at.plane * pooling.positions() + first) * pooling.lanes + at.lane;
+    int64_t k = begin + at.rank;
+    if (pooling.lanes == 1 && step == 1 && reinterpret_cast<uintptr_t>(row) % 16 == 0 && begin < end) {
+      const int64_t whole = begin + (end - begin) / kVector<T> * kVector<T>;
 #pragma unroll PoolForwardSplit::kLoadsInFlight
-      for (int64_t k = begin + at.rank * kVector<T>; k < whole; k += ranks * kVector<T>) {
-        const Vector<T, kVector<T>> value = load_vector<kVector<T>>(cells + k);
+      for (int64_t v = begin + at.rank * kVector<T>; v < whole; v += ranks * kVector<T>) {
+        const Vector<T, kVector<T>> value = load_vector<kVector<T>>(row + v);
 #pragma unroll
-        for (int i = 0; i < kVector<T>; ++i) found.take(widen(value[i]), first + k + i);
+        for (int i = 0; i < kVector<T>; ++i) found.take(widen(value[i]), first + v + i);
       }
-      j = whole;
+      k = whole + at.rank;
     }
 #pragma unroll PoolForwardSplit::kLoadsInFlight
-    for (int64_t k = j + at.rank; k < end; k += ranks) found.take(widen(cells[k]), first + k);
+    for (; k < end; k += ranks) found.take(widen(row[k * step * pooling.lanes]), first + k * step);
     return;
   }
-#pragma unroll PoolForwardSplit::kLoadsInFlight
   for (int64_t k = begin + at.rank; k < end; k += ranks) {
-    const int64_t line = k / columns;
-    const int32_t w = span_w.start + static_cast<int32_t>(k % columns) * pooling.axis[2].dilation;
-    const int32_t h = span_h.start + static_cast<int32_t>(line % rows) * pooling.axis[1].dilation;
-    const int32_t d = span_d.start + static_cast<int32_t>(line / rows) * pooling.axis[0].dilation;
-    const int64_t position = (int64_t{d} * pooling.axis[1].size + h) * pooling.axis[2].size + w;
-    found.take(widen(x[(plane * pooling.positions() + position) * pooling.lanes + at.lane]), position);
+    const int64_t line = quotient(k, taps[2]), slice = quotient(line, taps[1]);
+    const int64_t w = span[2].start + (k - line * taps[2]) * step;
+    const int64_t h = span[1].start + (line - slice * taps[1]) * step_h, d = span[0].start + slice * step_d;
+    const int64_t position = (d * pooling.axis[1].size + h) * pooling.axis[2].size + w;
+    found.take(widen(x[(at.plane * pooling.positions() + position) * pooling.lanes + at.lane]), position);
   }
 }
 
-/// What an average over cell number `cell` is divided by.
+/// What an average over a cell is divided by.
 template <class A>
-__device__ __forceinline__ A divisor_of(const Pooling& pooling, const Averaging& averaging, int64_t cell) {
+__device__ __forceinline__ A divisor_of(const Pooling& pooling, const Averaging& averaging,
+                                        const SplitPlace& at) {
   if (averaging.divisor != 0) return A(averaging.divisor);
-  const int64_t row = cell / pooling.axis[2].output, slice = row / pooling.axis[1].output;
-  return A(pooling.axis[0].counted(static_cast<int32_t>(slice % pooling.axis[0].output),
-                                   averaging.include_padding)) *
-         A(pooling.axis[1].counted(static_cast<int32_t>(row % pooling.axis[1].output),
-                                   averaging.include_padding)) *
-         A(pooling.axis[2].counted(static_cast<int32_t>(cell % pooling.axis[2].output),
-                                   averaging.include_padding));
+  return A(pooling.axis[0].counted(at.output[0], averaging.include_padding)) *
+         A(pooling.axis[1].counted(at.output[1], averaging.include_padding)) *
+         A(pooling.axis[2].counted(at.output[2], averaging.include_padding));
 }
 
 template <class T, bool kMax>
@@ -105,13 +113,15 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split
   const int64_t cells = pooling.planes * pooling.outputs();
   const int64_t groups =
       (cells + (PoolForwardSplit::kThreads >> log_cell) - 1) / (PoolForwardSplit::kThreads >> log_cell);
-  const int64_t block = blockIdx.x, tile = block % lane_tiles, group = block / lane_tiles % groups;
-  SplitPlace at;
-  at.part = static_cast<int32_t>(block / lane_tiles / groups);
-  at.cell = group * (PoolForwardSplit::kThreads >> log_cell) + (thread >> log_cell);
+  const int64_t group_of_part = quotient(blockIdx.x, lane_tiles), part = quotient(group_of_part, groups);
+  const int64_t cell =
+      (group_of_part - part * groups) * (PoolForwardSplit::kThreads >> log_cell) + (thread >> log_cell);
+  SplitPlace at(pooling, cell);
+  at.part = static_cast<int32_t>(part);
   at.rank = (thread >> split.log_lanes) & ((1 << split.log_ranks) - 1);
-  at.lane = static_cast<int32_t>(tile << split.log_lanes) + (thread & ((1 << split.log_lanes) - 1));
-  const bool exists = at.cell < cells && at.lane < pooling.lanes;
+  at.lane = static_cast<int32_t>((blockIdx.x - group_of_part * lane_tiles) << split.log_lanes) +
+            (thread & ((1 << split.log_lanes) - 1));
+  const bool exists = cell < cells && at.lane < pooling.lanes;
 
   Found found;
   if (exists) search_cell(x, pooling, split, at, found);
@@ -129,7 +139,7 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split
     __syncthreads();
   }
   if (!exists || at.rank != 0) return;
-  const int64_t to = at.cell * pooling.lanes + at.lane;
+  const int64_t to = cell * pooling.lanes + at.lane;
   if (split.parts > 1) {
     const int64_t part = at.part * pooling.output_elements() + to;
     partial[part] = found.value;
@@ -138,7 +148,7 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split
     y[to] = narrow<T>(found.value);
     indices[to] = found.at;
   } else {
-    y[to] = narrow<T>(found.value / divisor_of<A>(pooling, averaging, at.cell));
+    y[to] = narrow<T>(found.value / divisor_of<A>(pooling, averaging, at));
   }
 }
 
@@ -154,6 +164,7 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_join_
   const int64_t to = int64_t{blockIdx.x} * PoolForwardSplit::kThreads + threadIdx.x;
   if (to >= pooling.output_elements()) return;
   std::conditional_t<kMax, LargestSoFar<A, int64_t>, SumSoFar<A, int64_t>> found;
+#pragma unroll 1
   for (int32_t part = 0; part < split.parts; ++part) {
     auto other = found;
     other.value = partial[part * pooling.output_elements() + to];
@@ -164,7 +175,8 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_join_
     y[to] = narrow<T>(found.value);
     indices[to] = found.at;
   } else {
-    y[to] = narrow<T>(found.value / divisor_of<A>(pooling, averaging, to / pooling.lanes));
+    y[to] = narrow<T>(found.value /
+                      divisor_of<A>(pooling, averaging, SplitPlace(pooling, quotient(to, pooling.lanes))));
   }
 }
 

@@ -45,21 +45,20 @@ __device__ __forceinline__ void store_columns(T* row, const TilePlan& plan, int3
   }
 }
 
-/// Load the box at `begin` [3] of the block's planes and lanes, N elements at a time.
+/// Load the box from `begin` to `end` of the block's planes and lanes, N elements at a time.
 template <int N, class T>
 __device__ __forceinline__ void load_box(const T* x, T* box, const Pooling& pooling, const TilePlan& plan,
-                                         const TileOrigin& origin, const int32_t (&begin)[3]) {
-  const int32_t loads = plan.rows() * plan.loads_in_row();
+                                         const TileOrigin& origin, const int32_t (&begin)[3],
+                                         const int32_t (&end)[3]) {
+  const int32_t loads = plan.loads();
   const bool by_lane = pooling.lanes > 1;
 #pragma unroll PoolForwardTile::kLoadsInFlight
   for (int32_t load = threadIdx.x; load < loads; load += PoolForwardTile::kThreads) {
-    const int32_t row = plan.row_of_load(load), at = (load - row * plan.loads_in_row()) * N;
-    const int32_t c = at >> plan.log_lanes(), lane = at & (plan.lanes() - 1);
-    int32_t plane, d, h;
+    int32_t row, c, lane, plane, d, h;
+    plan.split_load(load, row, c, lane);
     plan.split_row(row, plane, d, h);
-    if (origin.plane + plane < pooling.planes && begin[0] + d < pooling.axis[0].size &&
-        begin[1] + h < pooling.axis[1].size && begin[2] + c < pooling.axis[2].size &&
-        origin.lane + lane < pooling.lanes) {
+    if (origin.plane + plane < pooling.planes && begin[0] + d < end[0] && begin[1] + h < end[1] &&
+        begin[2] + c < end[2] && origin.lane + lane < pooling.lanes) {
       const int64_t from = pooling.input_at(origin.plane + plane, begin[0] + d, begin[1] + h, begin[2] + c,
                                             origin.lane + lane);
       const Vector<T, N> value = load_vector<N>(x + from);
@@ -82,17 +81,20 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
                              const bool vectors) {
   using A = accumulator_t<T>;
   FASTCONV_DYNAMIC_SHARED(unsigned char, shared);
-  int32_t* starts = reinterpret_cast<int32_t*>(shared);  // of every cell, relative to the box
+  int32_t* starts = reinterpret_cast<int32_t*>(shared);  // of every window, relative to the box
   int32_t* stops = starts + plan.entries();
   int32_t* counts = stops + plan.entries();
-  T* box = reinterpret_cast<T*>(shared + (3 * plan.entries() * sizeof(int32_t) + 15) / 16 * 16);
+  T* operands = reinterpret_cast<T*>(shared + (3 * plan.entries() * sizeof(int32_t) + 15) / 16 * 16);
 
   const TileOrigin origin = plan.origin(blockIdx.x);
-  int32_t begin[3];
+  int32_t begin[3], end[3];
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
     const PoolAxis& axis = pooling.axis[a];
-    begin[a] = axis.reach(origin.axis[a], origin.axis[a]).start;
+    const int32_t last = origin.axis[a] + plan.axis(a) - 1;
+    const Span box = axis.reach(origin.axis[a], last < axis.output ? last : axis.output - 1);
+    begin[a] = box.start;
+    end[a] = box.stop;
   }
   if (vectors && pooling.lanes == 1) begin[2] = begin[2] / kVector<T> * kVector<T>;
   int32_t entry = 0;
@@ -102,7 +104,9 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     for (int32_t i = threadIdx.x; i < plan.axis(a); i += PoolForwardTile::kThreads) {
       const int32_t p = origin.axis[a] + i;
       const bool exists = p < axis.output;
-      const Span cell = exists ? axis.cell(p) : Span{begin[a], begin[a]};
+      // All lanes of a warp walk the same columns of their windows, so that they meet no bank twice; what is
+      // outside the input they skip.
+      const Span cell = !exists ? Span{begin[a], begin[a]} : a == 2 ? axis.window(p) : axis.cell(p);
       starts[entry + i] = cell.start - begin[a];
       stops[entry + i] = cell.stop - begin[a];
       counts[entry + i] = !kMax && exists ? axis.counted(p, averaging.include_padding) : 1;
@@ -110,9 +114,9 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     entry += plan.axis(a);
   }
   if (vectors) {
-    load_box<kVector<T>>(x, box, pooling, plan, origin, begin);
+    load_box<kVector<T>>(x, operands, pooling, plan, origin, begin, end);
   } else {
-    load_box<1>(x, box, pooling, plan, origin, begin);
+    load_box<1>(x, operands, pooling, plan, origin, begin, end);
   }
   __syncthreads();
 
@@ -120,21 +124,23 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     const TileResult at = plan.result(result);
     const int32_t lane = origin.lane + at.lane, o = origin.axis[0] + at.axis[0],
                   p = origin.axis[1] + at.axis[1], q = origin.axis[2] + at.axis[2];
-    if (origin.plane + at.plane >= pooling.planes || lane >= pooling.lanes || o >= pooling.axis[0].output ||
-        p >= pooling.axis[1].output || q >= pooling.axis[2].output) {
+    if (!plan.exists(at) || origin.plane + at.plane >= pooling.planes || lane >= pooling.lanes ||
+        o >= pooling.axis[0].output || p >= pooling.axis[1].output || q >= pooling.axis[2].output) {
       continue;
     }
     const int32_t at_o = at.axis[0], at_p = plan.axis(0) + at.axis[1],
                   at_q = plan.axis(0) + plan.axis(1) + at.axis[2];
     const int32_t start_c = starts[at_q], stop_c = stops[at_q];
+    const uint32_t columns = pooling.axis[2].size - begin[2];
     using Found = std::conditional_t<kMax, LargestSoFar<A, int32_t>, SumSoFar<A, int32_t>>;
     Found found;
     for (int32_t d = starts[at_o]; d < stops[at_o]; d += pooling.axis[0].dilation) {
       for (int32_t h = starts[at_p]; h < stops[at_p]; h += pooling.axis[1].dilation) {
-        const T* row = box + ((at.plane * plan.box(0) + d) * plan.box(1) + h) * plan.row_elements() + at.lane;
+        const T* row =
+            operands + ((at.plane * plan.box(0) + d) * plan.box(1) + h) * plan.row_elements() + at.lane;
         const int32_t packed = d << PoolForwardTile::kDepthShift | h << PoolForwardTile::kHeightShift;
         for (int32_t c = start_c; c < stop_c; c += pooling.axis[2].dilation) {
-          found.take(widen(row[plan.column(c)]), packed | c);
+          if (static_cast<uint32_t>(c) < columns) found.take(widen(row[plan.column(c)]), packed | c);
         }
       }
     }

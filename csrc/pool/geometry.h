@@ -27,6 +27,23 @@ class Divisor {
   uint32_t magic_;
 };
 
+/// n / d for n >= 0 and d > 0. In 64 bits a GPU divides by a call, around which registers would spill;
+/// numbers that need them are rare here and may take a loop.
+FASTCONV_HOST_DEVICE inline int64_t quotient(int64_t n, int64_t d) {
+  if ((n | d) >> 32 == 0) return static_cast<uint32_t>(n) / static_cast<uint32_t>(d);
+  int64_t result = 0, rest = 0;
+#pragma unroll 1
+  for (int bit = 62; bit >= 0; --bit) {
+    rest = rest << 1 | (n >> bit & 1);
+    result <<= 1;
+    if (rest >= d) {
+      rest -= d;
+      result |= 1;
+    }
+  }
+  return result;
+}
+
 /// Positions start, start + step, ... below stop, the step being known from elsewhere.
 struct Span {
   int32_t start, stop;
@@ -49,13 +66,23 @@ struct PoolAxis {
   FASTCONV_HOST_DEVICE Span cell(int32_t p) const {
     if (adaptive()) {
       const int64_t next = int64_t{p + 1} * size + output - 1;
-      return {static_cast<int32_t>(int64_t{p} * size / output), static_cast<int32_t>(next / output)};
+      return {static_cast<int32_t>(quotient(int64_t{p} * size, output)),
+              static_cast<int32_t>(quotient(next, output))};
     }
     int64_t start = first(p);
     const int64_t stop = start + extent();
-    if (start < 0) start += (dilation - 1 - start) / dilation * dilation;  // the first tap that lies inside
+    if (start < 0)
+      start += quotient(dilation - 1 - start, dilation) * dilation;  // the first tap that lies inside
     return {static_cast<int32_t>(start < size ? start : size),
             static_cast<int32_t>(stop < size ? stop : size)};
+  }
+
+  /// The same, those outside the input included: the cells of a windowed axis then have the same length.
+  FASTCONV_HOST_DEVICE Span window(int32_t p) const {
+    if (adaptive()) return cell(p);
+    const int64_t start = first(p), stop = start + extent();
+    constexpr int64_t kLargest = 2147483647;  // beyond any input
+    return {static_cast<int32_t>(start), static_cast<int32_t>(stop < kLargest ? stop : kLargest)};
   }
 
   /// The input positions between which all taps of output positions p to last lie.
@@ -69,12 +96,12 @@ struct PoolAxis {
   FASTCONV_HOST_DEVICE Span covering(int32_t i) const {
     if (adaptive()) {
       if (output == 0) return {0, 0};
-      return {static_cast<int32_t>(int64_t{i} * output / size),
-              static_cast<int32_t>((int64_t{i + 1} * output - 1) / size + 1)};
+      return {static_cast<int32_t>(quotient(int64_t{i} * output, size)),
+              static_cast<int32_t>(quotient(int64_t{i + 1} * output - 1, size) + 1)};
     }
     const int64_t newest = int64_t{i} + before, oldest = newest - extent() + 1;
-    const int64_t stop = newest / stride + 1;
-    return {static_cast<int32_t>(oldest > 0 ? (oldest - 1) / stride + 1 : 0),
+    const int64_t stop = quotient(newest, stride) + 1;
+    return {static_cast<int32_t>(oldest > 0 ? quotient(oldest - 1, stride) + 1 : 0),
             static_cast<int32_t>(stop < output ? stop : output)};
   }
 

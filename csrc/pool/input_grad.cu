@@ -1,4 +1,6 @@
 // input_grad.cu -- see pool.h.
+#include <algorithm>
+
 #include "pool/input_grad.cuh"
 #include "pool/pool.h"
 
@@ -13,7 +15,8 @@ void launch_input_grad_tile(const T* dy, const int64_t* indices, T* dx, const Po
     throw DispatchError("a pooling tile of planes with more positions than can be numbered");
   }
   const int32_t sizes[3] = {pooling.axis[0].size, pooling.axis[1].size, pooling.axis[2].size};
-  const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes, 1, 1, 128 / sizeof(A), 1);
+  const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes,
+                      {1, 1, sizeof(A), pooling.axis[1].stride == 1 ? 1 : 0});
   const int32_t tables = 2 * plan.entries() + (kMax ? plan.elements() : plan.box_entries());
   const size_t bytes = plan.elements() * sizeof(A) + tables * sizeof(int32_t);
   FASTCONV_LAUNCH((pool_input_grad_tile_kernel<T, kMax>), blocks_for(plan.blocks(), 1),
@@ -23,9 +26,19 @@ void launch_input_grad_tile(const T* dy, const int64_t* indices, T* dx, const Po
 template <class T, bool kMax>
 void launch_input_grad_direct(const T* dy, const int64_t* indices, T* dx, const Pooling& pooling,
                               const Averaging& averaging, cudaStream_t stream) {
-  constexpr int kThreads = PoolInputGradDirect::kThreads;
-  FASTCONV_LAUNCH((pool_input_grad_direct_kernel<T, kMax>), blocks_for(pooling.input_elements(), kThreads),
-                  kThreads, 0, stream, dy, indices, dx, pooling, averaging);
+  constexpr int32_t kThreads = PoolInputGradDirect::kThreads;
+  // Lanes, columns, rows, ... until the threads of a block are used up.
+  PoolTile tile{1, {1, 1, 1}, std::min(pooling.lanes, kThreads), {1, 1, 1}};
+  int32_t rest = kThreads / tile.lanes;
+  for (int a = 2; a >= 0; --a) {
+    tile.axis[a] = std::min(pooling.axis[a].size, rest);
+    rest /= tile.axis[a];
+  }
+  tile.planes = rest;
+  const int32_t sizes[3] = {pooling.axis[0].size, pooling.axis[1].size, pooling.axis[2].size};
+  const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes, {1, 1, 1, 0});
+  FASTCONV_LAUNCH((pool_input_grad_direct_kernel<T, kMax>), blocks_for(plan.blocks(), 1), kThreads, 0, stream,
+                  dy, indices, dx, pooling, plan, averaging);
 }
 
 }  // namespace

@@ -35,11 +35,13 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
   int32_t* counts = stops + plan.entries();  // elements of a window along each axis, of averages only
 
   const TileOrigin origin = plan.origin(blockIdx.x);
-  int32_t begin[3], entry = 0, box_entry = 0;
+  int32_t begin[3], end[3], entry = 0, box_entry = 0;
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
     const PoolAxis& axis = pooling.axis[a];
+    const int32_t last = origin.axis[a] + plan.axis(a) - 1;
     begin[a] = axis.covering(origin.axis[a]).start;
+    end[a] = axis.covering(last < axis.size ? last : axis.size - 1).stop;
     for (int32_t i = threadIdx.x; i < plan.axis(a); i += PoolInputGradTile::kThreads) {
       const int32_t at = origin.axis[a] + i;
       const Span windows = at < axis.size ? axis.covering(at) : Span{begin[a], begin[a]};
@@ -57,16 +59,14 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
   }
   if (!kMax) __syncthreads();
 
-  const int32_t loads = plan.rows() * plan.loads_in_row();
+  const int32_t loads = plan.loads();
 #pragma unroll PoolInputGradTile::kLoadsInFlight
   for (int32_t load = threadIdx.x; load < loads; load += PoolInputGradTile::kThreads) {
-    const int32_t row = plan.row_of_load(load), at = load - row * plan.loads_in_row();
-    const int32_t c = at >> plan.log_lanes(), lane = at & (plan.lanes() - 1);
-    int32_t plane, d, h;
+    int32_t row, c, lane, plane, d, h;
+    plan.split_load(load, row, c, lane);
     plan.split_row(row, plane, d, h);
-    if (origin.plane + plane < pooling.planes && begin[0] + d < pooling.axis[0].output &&
-        begin[1] + h < pooling.axis[1].output && begin[2] + c < pooling.axis[2].output &&
-        origin.lane + lane < pooling.lanes) {
+    if (origin.plane + plane < pooling.planes && begin[0] + d < end[0] && begin[1] + h < end[1] &&
+        begin[2] + c < end[2] && origin.lane + lane < pooling.lanes) {
       const int64_t from = pooling.output_at(origin.plane + plane, begin[0] + d, begin[1] + h, begin[2] + c,
                                              origin.lane + lane);
       const int32_t to = row * plan.row_elements() + plan.column(c) + lane;
@@ -88,8 +88,8 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
     const TileResult at = plan.result(result);
     const int32_t lane = origin.lane + at.lane, d = origin.axis[0] + at.axis[0],
                   h = origin.axis[1] + at.axis[1], w = origin.axis[2] + at.axis[2];
-    if (origin.plane + at.plane >= pooling.planes || lane >= pooling.lanes || d >= pooling.axis[0].size ||
-        h >= pooling.axis[1].size || w >= pooling.axis[2].size) {
+    if (!plan.exists(at) || origin.plane + at.plane >= pooling.planes || lane >= pooling.lanes ||
+        d >= pooling.axis[0].size || h >= pooling.axis[1].size || w >= pooling.axis[2].size) {
       continue;
     }
     const int32_t at_d = at.axis[0], at_h = plan.axis(0) + at.axis[1],
@@ -114,26 +114,34 @@ struct PoolInputGradDirect {
   static constexpr int kThreads = 256;  // one element of dx each; neighbours write neighbours
 };
 
-/// The same from global memory, whatever the sizes: for windows whose box would not fit shared memory.
+/// The same from global memory, whatever the sizes: for windows whose box would not fit shared memory. Tiles
+/// have kThreads results at most, and no box.
 template <class T, bool kMax>
 __global__ void __launch_bounds__(PoolInputGradDirect::kThreads)
     pool_input_grad_direct_kernel(const T* __restrict__ dy,             // [planes, *output, lanes]
                                   const int64_t* __restrict__ indices,  // like dy; nullptr for averages
                                   T* __restrict__ dx,                   // [planes, *size, lanes], all written
-                                  const Pooling pooling, const Averaging averaging) {
+                                  const Pooling pooling, const TilePlan plan, const Averaging averaging) {
   using A = accumulator_t<T>;
-  const int64_t i = int64_t{blockIdx.x} * PoolInputGradDirect::kThreads + threadIdx.x;
-  if (i >= pooling.input_elements()) return;
-  const int32_t lane = static_cast<int32_t>(i % pooling.lanes);
-  const int64_t place = i / pooling.lanes, plane = place / pooling.positions(),
-                here = place % pooling.positions();
-  const int64_t row = here / pooling.axis[2].size;
-  const Span covering_q = pooling.axis[2].covering(static_cast<int32_t>(here % pooling.axis[2].size));
-  const Span covering_p = pooling.axis[1].covering(static_cast<int32_t>(row % pooling.axis[1].size));
-  const Span covering_o = pooling.axis[0].covering(static_cast<int32_t>(row / pooling.axis[1].size));
+  if (static_cast<int32_t>(threadIdx.x) >= plan.results()) return;
+  const TileOrigin origin = plan.origin(blockIdx.x);
+  const TileResult at = plan.result(threadIdx.x);
+  const int64_t plane = origin.plane + at.plane;
+  const int32_t lane = origin.lane + at.lane, d = origin.axis[0] + at.axis[0],
+                h = origin.axis[1] + at.axis[1], w = origin.axis[2] + at.axis[2];
+  if (!plan.exists(at) || plane >= pooling.planes || lane >= pooling.lanes || d >= pooling.axis[0].size ||
+      h >= pooling.axis[1].size || w >= pooling.axis[2].size) {
+    return;
+  }
+  const Span covering_o = pooling.axis[0].covering(d), covering_p = pooling.axis[1].covering(h),
+             covering_q = pooling.axis[2].covering(w);
+  const int64_t here = (int64_t{d} * pooling.axis[1].size + h) * pooling.axis[2].size + w;
   A sum = 0;
+#pragma unroll 1
   for (int32_t o = covering_o.start; o < covering_o.stop; ++o) {
+#pragma unroll 1
     for (int32_t p = covering_p.start; p < covering_p.stop; ++p) {
+#pragma unroll 1
       for (int32_t q = covering_q.start; q < covering_q.stop; ++q) {
         const int64_t from = pooling.output_at(plane, o, p, q, lane);
         if constexpr (kMax) {
@@ -147,7 +155,7 @@ __global__ void __launch_bounds__(PoolInputGradDirect::kThreads)
       }
     }
   }
-  dx[i] = narrow<T>(sum);
+  dx[pooling.input_at(plane, d, h, w, lane)] = narrow<T>(sum);
 }
 
 }  // namespace fastconv

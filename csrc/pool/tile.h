@@ -1,17 +1,20 @@
 // tile.h -- how a pooling is cut into blocks: each makes a tile of results out of a box of operands, which it
 // keeps in shared memory so that overlapping windows read global memory once. Plain C++.
 //
-// Results are y in a forward pooling and dx in a gradient, operands x and dy. A tile has a power of two of
-// results along each axis; its box is as large as the reach of the tile.
+// Results are y in a forward pooling and dx in a gradient, operands x and dy. The box of a tile is as large
+// as its reach.
 #pragma once
+#include <algorithm>
+#include <cstdlib>
+
 #include "pool/geometry.h"
 
 namespace fastconv {
 
 /// The sizes of tile and box, from fastconv/cuda/pool_tile.py.
 struct PoolTile {
-  int32_t log_planes, log_axis[3], log_lanes;  // results of a block along each axis, as powers of two
-  int32_t box[3];                              // most operand positions that a block needs along each axis
+  int32_t planes, axis[3], lanes;  // results of a block along each axis
+  int32_t box[3];                  // most operand positions that a block needs along each axis
 };
 
 /// One result of a tile, relative to where the tile begins.
@@ -25,114 +28,147 @@ struct TileOrigin {
   int32_t axis[3], lane;
 };
 
-/// A PoolTile with what kernels derive from it. The box is an array [planes, box[0], box[1]] of rows; in a
-/// row the columns of equal remainder by `phases` lie together, each with all lanes of the tile. A window
-/// stride of `phases` then walks shared memory without gaps, and a warp meets no bank twice.
+/// How rows of the box lie in shared memory: what avoids bank conflicts.
+struct BoxLayout {
+  int32_t alignment;  // elements that are loaded at once; rows and columns start at multiples of it
+  int32_t
+      phases;     // 1, 2 or 4: columns of equal remainder lie together, so that a stride of it leaves no gaps
+  int32_t bytes;  // of an element
+  int32_t row_step;  // box rows from one result to the next
+};
+
+/// A PoolTile with what kernels derive from it. The box is an array [planes, box[0], box[1]] of rows; a row
+/// holds its columns, phase by phase, each with all lanes of the tile.
 class TilePlan {
  public:
-  /// results: of all axes of the problem. alignment: elements that are loaded at once, which rows of the box
-  /// and its columns start at multiples of. phases: 1, 2 or 4. line: elements in the 128 bytes of all banks.
-  /// row_step: box rows from one result to the next.
+  /// results: of all axes of the problem.
   TilePlan(const PoolTile& tile, int64_t planes, const int32_t (&results)[3], int32_t lanes,
-           int32_t alignment, int32_t phases, int32_t line, int32_t row_step);
+           const BoxLayout& layout);
 
-  FASTCONV_HOST_DEVICE int32_t axis(int a) const { return 1 << tile_.log_axis[a]; }
-  FASTCONV_HOST_DEVICE int32_t planes() const { return 1 << tile_.log_planes; }
-  FASTCONV_HOST_DEVICE int32_t lanes() const { return 1 << tile_.log_lanes; }
-  FASTCONV_HOST_DEVICE int32_t log_lanes() const { return tile_.log_lanes; }
-  FASTCONV_HOST_DEVICE int32_t box(int a) const { return tile_.box[a]; }
+  FASTCONV_HOST_DEVICE int32_t axis(int a) const { return axis_[a].value(); }
+  FASTCONV_HOST_DEVICE int32_t lanes() const { return lanes_.value(); }
+  FASTCONV_HOST_DEVICE int32_t box(int a) const { return box_[a]; }
+  /// Results of a tile, with those that make its rows fill whole warps but do not exist.
   FASTCONV_HOST_DEVICE int32_t results() const {
-    return 1 << (tile_.log_planes + tile_.log_axis[0] + tile_.log_axis[1] + tile_.log_axis[2] +
-                 tile_.log_lanes);
+    return planes_ * axis(0) * axis(1) * columns_.value() * lanes();
   }
+  FASTCONV_HOST_DEVICE bool exists(const TileResult& at) const { return at.axis[2] < axis(2); }
   /// Rows of the box, and elements from one to the next.
-  FASTCONV_HOST_DEVICE int32_t rows() const { return planes() * tile_.box[0] * tile_.box[1]; }
+  FASTCONV_HOST_DEVICE int32_t rows() const { return planes_ * box_[0] * box_[1]; }
   FASTCONV_HOST_DEVICE int32_t row_elements() const { return row_elements_; }
   FASTCONV_HOST_DEVICE int32_t elements() const { return rows() * row_elements_; }
   /// Places in tables with an entry for each result, or each box position, along each axis.
   FASTCONV_HOST_DEVICE int32_t entries() const { return axis(0) + axis(1) + axis(2); }
-  FASTCONV_HOST_DEVICE int32_t box_entries() const { return tile_.box[0] + tile_.box[1] + tile_.box[2]; }
+  FASTCONV_HOST_DEVICE int32_t box_entries() const { return box_[0] + box_[1] + box_[2]; }
 
-  /// Loads of `alignment` elements that a row takes.
-  FASTCONV_HOST_DEVICE int32_t loads_in_row() const { return loads_.value(); }
-  FASTCONV_HOST_DEVICE int32_t row_of_load(int32_t load) const { return loads_(load); }
-  /// (plane, position along axes 0 and 1) of a row, relative to the box.
+  /// Loads of `alignment` elements that the box takes; row, column and lane of one.
+  FASTCONV_HOST_DEVICE int32_t loads() const { return rows() * row_loads_.value(); }
+  FASTCONV_HOST_DEVICE void split_load(int32_t load, int32_t& row, int32_t& c, int32_t& lane) const {
+    row = row_loads_(load);
+    const int32_t in_row = load - row * row_loads_.value(), column = column_loads_(in_row);
+    c = column * load_columns_;
+    lane = (in_row - column * column_loads_.value()) * load_lanes_;
+  }
+  /// Plane and position along axes 0 and 1 of a row, relative to the box.
   FASTCONV_HOST_DEVICE void split_row(int32_t row, int32_t& plane, int32_t& d, int32_t& h) const {
     const int32_t slice = box_1_(row);
-    h = row - slice * tile_.box[1];
+    h = row - slice * box_[1];
     plane = box_0_(slice);
-    d = slice - plane * tile_.box[0];
+    d = slice - plane * box_[0];
   }
   /// Place within a row of column c, lane 0.
   FASTCONV_HOST_DEVICE int32_t column(int32_t c) const {
-    return ((c & ((1 << log_phases_) - 1)) * pitch_ + (c >> log_phases_)) << tile_.log_lanes;
+    return ((c & ((1 << log_phases_) - 1)) * pitch_ + (c >> log_phases_)) * lanes();
   }
   FASTCONV_HOST_DEVICE int32_t phases() const { return 1 << log_phases_; }
 
   /// A result by its number; those of neighbouring numbers lie side by side in memory.
   FASTCONV_HOST_DEVICE TileResult result(int32_t number) const {
     TileResult at;
-    at.lane = number & (lanes() - 1);
-    number >>= tile_.log_lanes;
-    for (int a = 2; a >= 0; --a) {
-      at.axis[a] = number & (axis(a) - 1);
-      number >>= tile_.log_axis[a];
+    int32_t rest = lanes_(number), above = columns_(rest);
+    at.lane = number - rest * lanes();
+    at.axis[2] = rest - above * columns_.value();
+    for (int a = 1; a >= 0; --a) {
+      rest = above;
+      above = axis_[a](rest);
+      at.axis[a] = rest - above * axis(a);
     }
-    at.plane = number;
+    at.plane = above;
     return at;
   }
 
   FASTCONV_HOST_DEVICE TileOrigin origin(int32_t block) const {
     TileOrigin at;
     int32_t rest = tiles_lane_(block);
-    at.lane = (block - rest * tiles_lane_.value()) << tile_.log_lanes;
+    at.lane = (block - rest * tiles_lane_.value()) * lanes();
     for (int a = 2; a >= 0; --a) {
-      const int32_t quotient = tiles_[a](rest);
-      at.axis[a] = (rest - quotient * tiles_[a].value()) << tile_.log_axis[a];
-      rest = quotient;
+      const int32_t above = tiles_[a](rest);
+      at.axis[a] = (rest - above * tiles_[a].value()) * axis(a);
+      rest = above;
     }
-    at.plane = int64_t{rest} << tile_.log_planes;
+    at.plane = int64_t{rest} * planes_;
     return at;
   }
 
   int64_t blocks() const { return blocks_; }
 
  private:
-  PoolTile tile_;
+  void avoid_conflicts(const BoxLayout& layout);
+
+  int32_t planes_, box_[3];
   int32_t log_phases_, pitch_, row_elements_;
-  Divisor loads_, box_0_, box_1_, tiles_lane_, tiles_[3];
+  int32_t load_columns_, load_lanes_;  // that one load spans
+  Divisor row_loads_, column_loads_, box_0_, box_1_, lanes_, axis_[3], columns_, tiles_lane_, tiles_[3];
   int64_t blocks_;
 };
 
 inline TilePlan::TilePlan(const PoolTile& tile, int64_t planes, const int32_t (&results)[3], int32_t lanes,
-                          int32_t alignment, int32_t phases, int32_t line, int32_t row_step)
-    : tile_(tile),
-      log_phases_(phases == 4   ? 2
-                  : phases == 2 ? 1
-                                : 0) {
-  const auto tiles = [](int64_t items, int log) { return (items + (int64_t{1} << log) - 1) >> log; };
-  const int32_t in_load = lanes > 1 ? 1 : alignment;  // columns; the first load may begin before the box
-  const int32_t columns = (tile.box[2] + 2 * (in_load - 1)) / in_load * in_load;
-  pitch_ = (columns + phases * in_load - 1) / (phases * in_load) * in_load;
-  row_elements_ = (phases * pitch_) << tile.log_lanes;
-  loads_ = Divisor((columns << tile.log_lanes) / alignment);
-  // A warp that spans several rows of results meets no bank twice if these rows follow one another in banks.
-  const int32_t run = (1 << tile.log_axis[2]) << tile.log_lanes;
-  if (run < line) {
-    for (int32_t pad = 0; pad < line; pad += alignment) {
-      if ((int64_t{row_elements_ + pad} * row_step - run) % line == 0) {
-        row_elements_ += pad;
-        break;
+                          const BoxLayout& layout)
+    : planes_(tile.planes),
+      box_{tile.box[0], tile.box[1], tile.box[2]},
+      log_phases_(layout.phases == 4   ? 2
+                  : layout.phases == 2 ? 1
+                                       : 0),
+      load_columns_(lanes > 1 ? 1 : layout.alignment),
+      load_lanes_(lanes > 1 ? layout.alignment : 1),
+      box_0_(tile.box[0]),
+      box_1_(tile.box[1]),
+      lanes_(tile.lanes) {
+  // The first load of a row may begin before the box, and the last end after it.
+  const int32_t loads = (tile.box[2] + 2 * (load_columns_ - 1)) / load_columns_;
+  column_loads_ = Divisor(tile.lanes / load_lanes_);
+  row_loads_ = Divisor(loads * column_loads_.value());
+  pitch_ = (loads + layout.phases - 1) / layout.phases * load_columns_;
+  const auto tiles = [](int64_t items, int32_t in_tile) { return (items + in_tile - 1) / in_tile; };
+  tiles_lane_ = Divisor(static_cast<int32_t>(tiles(lanes, tile.lanes)));
+  blocks_ = tiles(planes, tile.planes) * tiles_lane_.value();
+  for (int a = 0; a < 3; ++a) {
+    axis_[a] = Divisor(tile.axis[a]);
+    tiles_[a] = Divisor(static_cast<int32_t>(tiles(results[a], tile.axis[a])));
+    blocks_ *= tiles_[a].value();
+  }
+  columns_ = axis_[2];
+  row_elements_ = layout.phases * pitch_ * tile.lanes;
+  avoid_conflicts(layout);
+}
+
+/// A warp that spans rows of results meets no bank twice if these rows follow one another in the banks, for
+/// which rows of the box are padded, or if there are no such warps, for which threads are left idle. Either
+/// is done where it takes little.
+inline void TilePlan::avoid_conflicts(const BoxLayout& layout) {
+  const int32_t unit = load_lanes_ > 1 ? layout.alignment : std::max(layout.alignment / layout.phases, 1);
+  const int32_t line = 128 / layout.bytes, row = row_elements_, run = axis(2) * lanes();
+  for (const int32_t multiple : {1, 4, 8, 16, 32}) {
+    const int32_t padded = (run + multiple - 1) / multiple * multiple;
+    if (padded % lanes() != 0 || padded - run > run / 7) continue;
+    for (int32_t pad = 0; pad <= std::min(line, row / 4); pad += unit) {
+      if (multiple == 32 || (int64_t{row + pad} * layout.row_step - padded) % line == 0) {
+        row_elements_ = row + pad;
+        columns_ = Divisor(padded / lanes());
+        return;
       }
     }
-  }
-  box_0_ = Divisor(tile.box[0]);
-  box_1_ = Divisor(tile.box[1]);
-  tiles_lane_ = Divisor(static_cast<int32_t>(tiles(lanes, tile.log_lanes)));
-  blocks_ = tiles(planes, tile.log_planes) * tiles_lane_.value();
-  for (int a = 0; a < 3; ++a) {
-    tiles_[a] = Divisor(static_cast<int32_t>(tiles(results[a], tile.log_axis[a])));
-    blocks_ *= tiles_[a].value();
+    if (layout.bytes < 4) return;  // rows of halves are too short for whole sectors without their neighbours
   }
 }
 

@@ -167,8 +167,9 @@ def _forward_tile(problem):
 
 
 def _input_grad_tile(problem, is_max):
-    itemsize = max(_BYTES[problem.dtype], _BYTES["float32"]) + (_NARROW_BYTES if is_max else 0)
-    return pool_tile.input_grad_tile(problem.geometry, *_planes_and_lanes(problem), itemsize)
+    itemsize = _BYTES[problem.dtype]
+    box_bytes = max(itemsize, _BYTES["float32"]) + (_NARROW_BYTES if is_max else 0)
+    return pool_tile.input_grad_tile(problem.geometry, *_planes_and_lanes(problem), itemsize, box_bytes)
 
 
 def _max_tile_fits(problem):

@@ -1,25 +1,28 @@
 """How a pooling is cut into blocks: the tiles and splits of csrc/pool/tile.h and csrc/pool/split.h.
 
-A tile grows along the axis whose growth costs least: its box of operands, which lies in shared memory, should be little
-larger than what the tile uses of it, as all that is more is read twice. Nothing here depends on the device, so that
-results do not.
+A tile grows along the axis that leaves the smallest box of operands, in shared memory, for a result: what is more than
+one tile needs of it is read again by the next. Nothing here depends on the device, so that results do not.
 """
 
 import functools
 import math
 from typing import NamedTuple
 
-_WARP, _THREADS = 32, 256
-_BOX_BYTES = 24 * 1024  # wanted: six to nine blocks fit a multiprocessor
+_THREADS = 256
+_LANES = 32  # most channels in a tile: a warp stores them side by side
+_SECTOR_BYTES = 32  # least bytes of channels in a tile
+_LINE = 64  # columns in the first tile of a row, where there are no lanes
+_SECTOR = 16  # columns that tiles begin at multiples of: 32 bytes of halves, so that stores fill whole sectors
+_BOX_BYTES = 32 * 1024  # wanted: five to six blocks fit a multiprocessor
 _MOST_BYTES = 40 * 1024  # accepted for a tile that is as small as can be; with its tables below the default limit
-_MOST_RESULTS = 2048  # a thread makes eight of them
+_MOST_RESULTS = 4096  # a thread makes sixteen of them
 _MOST_POSITIONS = (256, 512, 2048)  # of a box, along each axis; kernels pack a position in a box into one int
 _FEW_TAPS = 64  # a cell of so many is not worth sharing among threads
-_ENOUGH_BLOCKS = 512  # about four for each multiprocessor
+_ENOUGH_BLOCKS = 264  # two for each multiprocessor of a large GPU
 
 
 class Tile(NamedTuple):
-    """Powers of two of results along planes, axes and lanes, and the box of operands."""
+    """Results along planes, axes and lanes, and the box of operands along the axes."""
 
     planes: int
     axes: tuple
@@ -28,11 +31,11 @@ class Tile(NamedTuple):
 
     def results(self):
         """Results in a tile."""
-        return 1 << (self.planes + sum(self.axes) + self.lanes)
+        return self.planes * math.prod(self.axes) * self.lanes
 
     def elements(self):
         """Operands in a box."""
-        return math.prod(self.box) << (self.planes + self.lanes)
+        return self.planes * math.prod(self.box) * self.lanes
 
 
 class Split(NamedTuple):
@@ -51,22 +54,22 @@ def forward_tile(axes, planes, lanes, itemsize):
         planes, lanes: As stored, N * C and 1 for channels first, N and C for channels last.
         itemsize: Bytes of an element of x.
     """
-    tile = _grown(_FORWARD, axes, planes, lanes, itemsize)
+    tile = _grown(_FORWARD, axes, planes, lanes, itemsize, itemsize)
     if tile is None:
         return None
     taps = math.prod(axis.taps() for axis in axes)
-    reused = min(tile.results(), _results(axes, planes, lanes)) * taps >= 2 * tile.elements()
+    reused = tile.results() * taps >= 2 * tile.elements()
     return tile if taps <= _FEW_TAPS or reused else None
 
 
-def input_grad_tile(axes, planes, lanes, itemsize):
+def input_grad_tile(axes, planes, lanes, itemsize, box_bytes):
     """The Tile of dx with its box of dy, or None if it would not fit.
 
     Args:
-        axes, planes, lanes: As above.
-        itemsize: Bytes that the box holds for an element of dy.
+        axes, planes, lanes, itemsize: As above.
+        box_bytes: Bytes that the box holds for an element of dy.
     """
-    return _grown(_INPUT_GRAD, axes, planes, lanes, itemsize)
+    return _grown(_INPUT_GRAD, axes, planes, lanes, itemsize, box_bytes)
 
 
 def split(axes, planes, lanes, itemsize, most_bytes):
@@ -96,54 +99,79 @@ def _input_grad_results(axis):
     return axis.size
 
 
-_FORWARD = (_forward_results, lambda axis, results: axis.reach(results))
-_INPUT_GRAD = (_input_grad_results, lambda axis, results: axis.covering(results))
+# Results of an axis, the box that so many of them need, and of what tiles are multiples so that boxes overlap least.
+_FORWARD = (_forward_results, lambda axis, results: axis.reach(results), lambda axis: 1)
+_INPUT_GRAD = (_input_grad_results, lambda axis, results: axis.covering(results), lambda axis: min(axis.stride, 8))
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
-def _grown(direction, axes, planes, lanes, itemsize):
+def _grown(direction, axes, planes, lanes, itemsize, box_bytes):
     """The Tile of a problem, or None."""
-    results_of, box_of = direction
-    sizes = tuple(results_of(axis) for axis in axes)
-    log_lanes = _log_of_least(lanes, 5)
+    widths, width = [], min(lanes, _LANES)
+    while width >= 1 and (not widths or (width * itemsize >= _SECTOR_BYTES and lanes > _LANES // 2)):
+        widths.append(width)
+        width //= 2
+    tiles = [_grown_to(direction, axes, planes, lanes, box_bytes, width) for width in widths]
+    return min((tile for tile in tiles if tile), key=_cost, default=None)
 
-    def tile(logs, more_planes=0):
-        box = tuple(box_of(axis, 1 << log) for axis, log in zip(axes, logs, strict=True))
-        return Tile(more_planes, tuple(logs), log_lanes, box)
+
+def _grown_to(direction, axes, planes, lanes, box_bytes, width):
+    """The Tile of so many lanes, or None."""
+    results_of, box_of, multiple_of = direction
+    sizes = tuple(results_of(axis) for axis in axes)
+    multiples = [multiple_of(axis) for axis in axes]
+    if lanes == 1:
+        multiples[2] = _SECTOR
+
+    def tile(results, more_planes=1):
+        box = tuple(box_of(axis, count) for axis, count in zip(axes, results, strict=True))
+        return Tile(more_planes, tuple(results), width, box)
 
     def fits(candidate, nbytes):
         if any(positions > most for positions, most in zip(candidate.box, _MOST_POSITIONS, strict=True)):
             return False
-        return candidate.elements() * itemsize <= nbytes
+        return candidate.elements() * box_bytes <= nbytes
 
-    # A warp stores neighbours in memory: lanes, and columns where there are few lanes.
-    chosen = None
-    for log in range(_log_of_least(sizes[2], 5 - log_lanes), -1, -1):
-        chosen = tile((0, 0, log))
-        if fits(chosen, _MOST_BYTES):
-            break
-    else:
-        return None
-    total = math.prod(sizes) * planes * lanes
+    def blocks(candidate):
+        parts = (-(-size // results) for size, results in zip(sizes, candidate.axes, strict=True))
+        return math.prod(parts) * -(-planes // candidate.planes) * -(-lanes // candidate.lanes)
+
+    chosen = tile((1, 1, _share(sizes[2], max(_LINE // width, 1), multiples[2])))
+    while not fits(chosen, _MOST_BYTES):
+        if chosen.axes[2] == 1:
+            return None
+        chosen = tile((1, 1, chosen.axes[2] // 2))
     while chosen.results() < _MOST_RESULTS:
-        if chosen.results() >= _THREADS and total < _ENOUGH_BLOCKS * 2 * chosen.results():
-            break
+        longer = []
+        for a in (2, 1, 0):
+            if chosen.axes[a] < sizes[a]:
+                results = list(chosen.axes)
+                results[a] = _share(sizes[a], 2 * results[a], multiples[a])
+                longer.append(tile(results))
+        if not longer and chosen.planes < planes:
+            longer = [tile(chosen.axes, min(2 * chosen.planes, planes))]
         longer = [
-            tile([log + (a == b) for b, log in enumerate(chosen.axes)])
-            for a in (2, 1, 0)
-            if 1 << chosen.axes[a] < sizes[a]
+            candidate
+            for candidate in longer
+            if fits(candidate, _BOX_BYTES)
+            and candidate.results() <= _MOST_RESULTS
+            and (chosen.results() < _THREADS or blocks(candidate) >= _ENOUGH_BLOCKS)
         ]
-        if not longer and 1 << chosen.planes < planes:
-            longer = [tile(chosen.axes, chosen.planes + 1)]
-        longer = [candidate for candidate in longer if fits(candidate, _BOX_BYTES)]
         if not longer:
             break
-        chosen = min(longer, key=Tile.elements)
+        chosen = min(longer, key=_cost)
     return chosen
 
 
-def _results(axes, planes, lanes):
-    return planes * lanes * math.prod(axis.output for axis in axes)
+def _cost(tile):
+    """Operands that are read for a result."""
+    return tile.elements() / tile.results()
+
+
+def _share(size, most, multiple=1):
+    """At most so many of size that its parts are about equal, rounded up to a multiple."""
+    part = -(-size // -(-size // most))
+    return min(-(-part // multiple) * multiple, size)
 
 
 def _log_of_least(size, most):
