@@ -56,10 +56,11 @@ __device__ __forceinline__ void search_cell(const T* __restrict__ x, const Pooli
   const int32_t step = pooling.axis[2].dilation, step_h = pooling.axis[1].dilation,
                 step_d = pooling.axis[0].dilation;
 
+  const int64_t first =
+      (int64_t{span[0].start} * pooling.axis[1].size + span[1].start) * pooling.axis[2].size + span[2].start;
+  found = Found(total > 0 ? first : -1);  // the first of the cell: that of a thread does as well
+
   if (taps[2] == total) {
-    const int64_t first =
-        (int64_t{span[0].start} * pooling.axis[1].size + span[1].start) * pooling.axis[2].size +
-        span[2].start;
     const T* row = x + (at.plane * pooling.positions() + first) * pooling.lanes + at.lane;
     int64_t k = begin + at.rank;
     if (pooling.lanes == 1 && step == 1 && reinterpret_cast<uintptr_t>(row) % 16 == 0 && begin < end) {
@@ -123,14 +124,14 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split
             (thread & ((1 << split.log_lanes) - 1));
   const bool exists = cell < cells && at.lane < pooling.lanes;
 
-  Found found;
+  Found found(-1);
   if (exists) search_cell(x, pooling, split, at, found);
   for (int distance = 1 << split.log_ranks >> 1; distance > 0; distance >>= 1) {
     values[thread] = found.value;
     if constexpr (kMax) positions[thread] = found.at;
     __syncthreads();
     if (at.rank < distance) {
-      Found other;
+      Found other(-1);
       const int there = thread + (distance << split.log_lanes);
       other.value = values[there];
       if constexpr (kMax) other.at = positions[there];
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_join_
   using A = accumulator_t<T>;
   const int64_t to = int64_t{blockIdx.x} * PoolForwardSplit::kThreads + threadIdx.x;
   if (to >= pooling.output_elements()) return;
-  std::conditional_t<kMax, LargestSoFar<A, int64_t>, SumSoFar<A, int64_t>> found;
+  std::conditional_t<kMax, LargestSoFar<A, int64_t>, SumSoFar<A, int64_t>> found(-1);
 #pragma unroll 1
   for (int32_t part = 0; part < split.parts; ++part) {
     auto other = found;

@@ -18,8 +18,10 @@ void launch_forward_tile(const T* x, T* y, int64_t* indices, const Pooling& pool
   const bool vectors = is_aligned(x) && innermost % kVector<T> == 0;
   const int32_t outputs[3] = {pooling.axis[0].output, pooling.axis[1].output, pooling.axis[2].output};
   const int32_t stride = pooling.axis[2].adaptive() ? 1 : pooling.axis[2].stride;
-  const BoxLayout layout{vectors ? kVector<T> : 1, stride == 2 || stride == 4 ? stride : 1, sizeof(T),
-                         pooling.axis[1].stride};
+  // Whole sectors if all rows of x consist of them; other rows are loaded one after the other without a gap.
+  const int32_t alignment = vectors ? kVector<T> : 1, in_sector = 32 / sizeof(T);
+  const BoxLayout layout{alignment, vectors && innermost % in_sector == 0 ? in_sector : alignment,
+                         stride == 2 || stride == 4 ? stride : 1, sizeof(T), pooling.axis[1].stride};
   const TilePlan plan(tile, pooling.planes, outputs, pooling.lanes, layout);
   const size_t bytes = (3 * plan.entries() * sizeof(int32_t) + 15) / 16 * 16 + plan.elements() * sizeof(T);
   FASTCONV_LAUNCH((pool_forward_tile_kernel<T, kMax>), blocks_for(plan.blocks(), 1), Tuning::kThreads, bytes,

@@ -45,11 +45,12 @@ __device__ __forceinline__ void store_columns(T* row, const TilePlan& plan, int3
   }
 }
 
-/// Load the box from `begin` to `end` of the block's planes and lanes, N elements at a time.
+/// Load the box from `begin` to `end` of the block's planes and lanes, N elements at a time; columns outside
+/// the input are `neutral`.
 template <int N, class T>
 __device__ __forceinline__ void load_box(const T* x, T* box, const Pooling& pooling, const TilePlan& plan,
                                          const TileOrigin& origin, const int32_t (&begin)[3],
-                                         const int32_t (&end)[3]) {
+                                         const int32_t (&end)[3], T neutral) {
   const int32_t loads = plan.loads();
   const bool by_lane = pooling.lanes > 1;
 #pragma unroll PoolForwardTile::kLoadsInFlight
@@ -59,9 +60,15 @@ __device__ __forceinline__ void load_box(const T* x, T* box, const Pooling& pool
     plan.split_row(row, plane, d, h);
     if (origin.plane + plane < pooling.planes && begin[0] + d < end[0] && begin[1] + h < end[1] &&
         begin[2] + c < end[2] && origin.lane + lane < pooling.lanes) {
-      const int64_t from = pooling.input_at(origin.plane + plane, begin[0] + d, begin[1] + h, begin[2] + c,
-                                            origin.lane + lane);
-      const Vector<T, N> value = load_vector<N>(x + from);
+      const int32_t w = begin[2] + c;
+      Vector<T, N> value;
+      if (w >= 0 && w < pooling.axis[2].size) {
+        value = load_vector<N>(
+            x + pooling.input_at(origin.plane + plane, begin[0] + d, begin[1] + h, w, origin.lane + lane));
+      } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) value[i] = neutral;
+      }
       if (by_lane) {
         store_vector(box + row * plan.row_elements() + plan.column(c) + lane, value);
       } else {
@@ -83,6 +90,7 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
   FASTCONV_DYNAMIC_SHARED(unsigned char, shared);
   int32_t* starts = reinterpret_cast<int32_t*>(shared);  // of every window, relative to the box
   int32_t* stops = starts + plan.entries();
+  // Of averages how many elements of the window count, of maxima the first that lies in the input.
   int32_t* counts = stops + plan.entries();
   T* operands = reinterpret_cast<T*>(shared + (3 * plan.entries() * sizeof(int32_t) + 15) / 16 * 16);
 
@@ -91,32 +99,39 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
     const PoolAxis& axis = pooling.axis[a];
-    const int32_t last = origin.axis[a] + plan.axis(a) - 1;
-    const Span box = axis.reach(origin.axis[a], last < axis.output ? last : axis.output - 1);
+    const int32_t last =
+        origin.axis[a] + plan.axis(a) < axis.output ? origin.axis[a] + plan.axis(a) : axis.output;
+    const Span box =
+        a == 2 ? axis.overhanging(origin.axis[a], last - 1) : axis.reach(origin.axis[a], last - 1);
     begin[a] = box.start;
     end[a] = box.stop;
   }
-  if (vectors && pooling.lanes == 1) begin[2] = begin[2] / kVector<T> * kVector<T>;
+  if (vectors && pooling.lanes == 1) begin[2] -= begin[2] & (plan.sector() - 1);
   int32_t entry = 0;
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
     const PoolAxis& axis = pooling.axis[a];
     for (int32_t i = threadIdx.x; i < plan.axis(a); i += PoolForwardTile::kThreads) {
       const int32_t p = origin.axis[a] + i;
-      const bool exists = p < axis.output;
-      // All lanes of a warp walk the same columns of their windows, so that they meet no bank twice; what is
-      // outside the input they skip.
-      const Span cell = !exists ? Span{begin[a], begin[a]} : a == 2 ? axis.window(p) : axis.cell(p);
+      if (p >= axis.output) continue;
+      // All lanes of a warp walk the same columns of their windows, so that they meet no bank twice.
+      const Span inside = axis.cell(p), cell = a == 2 ? axis.window(p) : inside;
       starts[entry + i] = cell.start - begin[a];
       stops[entry + i] = cell.stop - begin[a];
-      counts[entry + i] = !kMax && exists ? axis.counted(p, averaging.include_padding) : 1;
+      if (kMax) {
+        counts[entry + i] = inside.start < inside.stop ? inside.start - begin[a] : -1;
+      } else {
+        counts[entry + i] = axis.counted(p, averaging.include_padding);
+      }
     }
     entry += plan.axis(a);
   }
+  using Found = std::conditional_t<kMax, LargestSoFar<A, int32_t>, SumSoFar<A, int32_t>>;
+  const T neutral = narrow<T>(Found::neutral());
   if (vectors) {
-    load_box<kVector<T>>(x, operands, pooling, plan, origin, begin, end);
+    load_box<kVector<T>>(x, operands, pooling, plan, origin, begin, end, neutral);
   } else {
-    load_box<1>(x, operands, pooling, plan, origin, begin, end);
+    load_box<1>(x, operands, pooling, plan, origin, begin, end, neutral);
   }
   __syncthreads();
 
@@ -131,16 +146,17 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     const int32_t at_o = at.axis[0], at_p = plan.axis(0) + at.axis[1],
                   at_q = plan.axis(0) + plan.axis(1) + at.axis[2];
     const int32_t start_c = starts[at_q], stop_c = stops[at_q];
-    const uint32_t columns = pooling.axis[2].size - begin[2];
-    using Found = std::conditional_t<kMax, LargestSoFar<A, int32_t>, SumSoFar<A, int32_t>>;
-    Found found;
+    Found found(counts[at_o] < 0 || counts[at_p] < 0 || counts[at_q] < 0
+                    ? -1
+                    : counts[at_o] << PoolForwardTile::kDepthShift |
+                          counts[at_p] << PoolForwardTile::kHeightShift | counts[at_q]);
     for (int32_t d = starts[at_o]; d < stops[at_o]; d += pooling.axis[0].dilation) {
       for (int32_t h = starts[at_p]; h < stops[at_p]; h += pooling.axis[1].dilation) {
         const T* row =
             operands + ((at.plane * plan.box(0) + d) * plan.box(1) + h) * plan.row_elements() + at.lane;
         const int32_t packed = d << PoolForwardTile::kDepthShift | h << PoolForwardTile::kHeightShift;
         for (int32_t c = start_c; c < stop_c; c += pooling.axis[2].dilation) {
-          if (static_cast<uint32_t>(c) < columns) found.take(widen(row[plan.column(c)]), packed | c);
+          found.take(widen(row[plan.column(c)]), packed | c);
         }
       }
     }

@@ -80,9 +80,7 @@ struct PoolAxis {
   /// The same, those outside the input included: the cells of a windowed axis then have the same length.
   FASTCONV_HOST_DEVICE Span window(int32_t p) const {
     if (adaptive()) return cell(p);
-    const int64_t start = first(p), stop = start + extent();
-    constexpr int64_t kLargest = 2147483647;  // beyond any input
-    return {static_cast<int32_t>(start), static_cast<int32_t>(stop < kLargest ? stop : kLargest)};
+    return {static_cast<int32_t>(first(p)), static_cast<int32_t>(first(p) + extent())};
   }
 
   /// The input positions between which all taps of output positions p to last lie.
@@ -90,6 +88,11 @@ struct PoolAxis {
     if (adaptive()) return {cell(p).start, cell(last).stop};
     const int64_t start = first(p);
     return {static_cast<int32_t>(start > 0 ? start : 0), cell(last).stop};
+  }
+
+  /// The same, those outside the input included.
+  FASTCONV_HOST_DEVICE Span overhanging(int32_t p, int32_t last) const {
+    return {window(p).start, window(last).stop};
   }
 
   /// The output positions whose windows, gaps of a dilation included, cover input position i.

@@ -16,7 +16,7 @@ void launch_input_grad_tile(const T* dy, const int64_t* indices, T* dx, const Po
   }
   const int32_t sizes[3] = {pooling.axis[0].size, pooling.axis[1].size, pooling.axis[2].size};
   const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes,
-                      {1, 1, sizeof(A), pooling.axis[1].stride == 1 ? 1 : 0});
+                      {1, 1, 1, sizeof(A), pooling.axis[1].stride == 1 ? 1 : 0});
   const int32_t tables = 2 * plan.entries() + (kMax ? plan.elements() : plan.box_entries());
   const size_t bytes = plan.elements() * sizeof(A) + tables * sizeof(int32_t);
   FASTCONV_LAUNCH((pool_input_grad_tile_kernel<T, kMax>), blocks_for(plan.blocks(), 1),
@@ -36,7 +36,7 @@ void launch_input_grad_direct(const T* dy, const int64_t* indices, T* dx, const 
   }
   tile.planes = rest;
   const int32_t sizes[3] = {pooling.axis[0].size, pooling.axis[1].size, pooling.axis[2].size};
-  const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes, {1, 1, 1, 0});
+  const TilePlan plan(tile, pooling.planes, sizes, pooling.lanes, {1, 1, 1, 1, 0});
   FASTCONV_LAUNCH((pool_input_grad_direct_kernel<T, kMax>), blocks_for(plan.blocks(), 1), kThreads, 0, stream,
                   dy, indices, dx, pooling, plan, averaging);
 }

@@ -136,21 +136,28 @@ __global__ void __launch_bounds__(PoolInputGradDirect::kThreads)
   const Span covering_o = pooling.axis[0].covering(d), covering_p = pooling.axis[1].covering(h),
              covering_q = pooling.axis[2].covering(w);
   const int64_t here = (int64_t{d} * pooling.axis[1].size + h) * pooling.axis[2].size + w;
+  const A fixed = A(averaging.divisor);
   A sum = 0;
+  // Divisions are long: unrolled, they would take registers that are not there.
 #pragma unroll 1
   for (int32_t o = covering_o.start; o < covering_o.stop; ++o) {
 #pragma unroll 1
     for (int32_t p = covering_p.start; p < covering_p.stop; ++p) {
+      A counted = 1;
+      if (!kMax && fixed == 0) {
+        counted = A(pooling.axis[0].counted(o, averaging.include_padding)) *
+                  A(pooling.axis[1].counted(p, averaging.include_padding));
+      }
+      const int64_t row = pooling.output_at(plane, o, p, 0, lane);
 #pragma unroll 1
       for (int32_t q = covering_q.start; q < covering_q.stop; ++q) {
-        const int64_t from = pooling.output_at(plane, o, p, q, lane);
+        const int64_t from = row + int64_t{q} * pooling.lanes;
         if constexpr (kMax) {
           if (indices[from] == here) sum += widen(dy[from]);
         } else {
-          const A counted = A(pooling.axis[0].counted(o, averaging.include_padding)) *
-                            A(pooling.axis[1].counted(p, averaging.include_padding)) *
-                            A(pooling.axis[2].counted(q, averaging.include_padding));
-          sum += widen(dy[from]) / (averaging.divisor != 0 ? A(averaging.divisor) : counted);
+          const A divisor =
+              fixed != 0 ? fixed : counted * A(pooling.axis[2].counted(q, averaging.include_padding));
+          sum += widen(dy[from]) / divisor;
         }
       }
     }

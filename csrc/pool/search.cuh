@@ -1,8 +1,8 @@
 // search.cuh -- the running maximum and the running sum of a window.
 //
-// Of equal elements the first counts, of NaNs the last, as in the reference: a candidate wins if it is the
-// first, larger, or NaN. So the winner of two parts depends on their values and positions alone, not on the
-// order in which parts meet.
+// Of equal elements the first counts, of NaNs the last, as in the reference: a candidate wins if it is larger
+// or NaN; before any, the maximum is -infinity at the first position. So the winner of two parts depends on
+// their values and positions alone, not on the order in which parts meet.
 #pragma once
 #include "device/numeric.h"
 
@@ -11,12 +11,17 @@ namespace fastconv {
 /// The largest element so far and where it lies; At numbers positions, -1 is nowhere.
 template <class A, class At>
 struct LargestSoFar {
-  A value = -std::numeric_limits<A>::infinity();
-  At at = -1;
+  A value = neutral();
+  At at;
+
+  /// first: of the positions to come, -1 if there are none.
+  __device__ __forceinline__ explicit LargestSoFar(At first) : at(first) {}
+  /// An element that changes nothing wherever it is taken.
+  __device__ static __forceinline__ A neutral() { return -std::numeric_limits<A>::infinity(); }
 
   /// The next element, in the order of positions.
   __device__ __forceinline__ void take(A candidate, At position) {
-    if (candidate > value || candidate != candidate || at < 0) {
+    if (candidate > value || candidate != candidate) {
       value = candidate;
       at = position;
     }
@@ -37,6 +42,8 @@ template <class A, class At>
 struct SumSoFar {
   A value = 0;
 
+  __device__ __forceinline__ explicit SumSoFar(At) {}
+  __device__ static __forceinline__ A neutral() { return 0; }
   __device__ __forceinline__ void take(A summand, At) { value += summand; }
   __device__ __forceinline__ void join(const SumSoFar& other) { value += other.value; }
 };

@@ -31,6 +31,7 @@ struct TileOrigin {
 /// How rows of the box lie in shared memory: what avoids bank conflicts.
 struct BoxLayout {
   int32_t alignment;  // elements that are loaded at once; rows and columns start at multiples of it
+  int32_t sector;     // columns that the box begins at multiples of, where there are no lanes
   int32_t
       phases;     // 1, 2 or 4: columns of equal remainder lie together, so that a stride of it leaves no gaps
   int32_t bytes;  // of an element
@@ -76,6 +77,8 @@ class TilePlan {
     plane = box_0_(slice);
     d = slice - plane * box_[0];
   }
+  /// Columns that the box begins at a multiple of.
+  FASTCONV_HOST_DEVICE int32_t sector() const { return sector_; }
   /// Place within a row of column c, lane 0.
   FASTCONV_HOST_DEVICE int32_t column(int32_t c) const {
     return ((c & ((1 << log_phases_) - 1)) * pitch_ + (c >> log_phases_)) * lanes();
@@ -117,7 +120,7 @@ class TilePlan {
 
   int32_t planes_, box_[3];
   int32_t log_phases_, pitch_, row_elements_;
-  int32_t load_columns_, load_lanes_;  // that one load spans
+  int32_t load_columns_, load_lanes_, sector_;  // columns and lanes of a load, columns of a sector
   Divisor row_loads_, column_loads_, box_0_, box_1_, lanes_, axis_[3], columns_, tiles_lane_, tiles_[3];
   int64_t blocks_;
 };
@@ -131,11 +134,12 @@ inline TilePlan::TilePlan(const PoolTile& tile, int64_t planes, const int32_t (&
                                        : 0),
       load_columns_(lanes > 1 ? 1 : layout.alignment),
       load_lanes_(lanes > 1 ? layout.alignment : 1),
+      sector_(lanes > 1 ? 1 : layout.sector),
       box_0_(tile.box[0]),
       box_1_(tile.box[1]),
       lanes_(tile.lanes) {
-  // The first load of a row may begin before the box, and the last end after it.
-  const int32_t loads = (tile.box[2] + 2 * (load_columns_ - 1)) / load_columns_;
+  // Rows are loaded by whole sectors, of which the first may begin before the box, and the last end after it.
+  const int32_t loads = (tile.box[2] + 2 * (sector_ - 1)) / sector_ * sector_ / load_columns_;
   column_loads_ = Divisor(tile.lanes / load_lanes_);
   row_loads_ = Divisor(loads * column_loads_.value());
   pitch_ = (loads + layout.phases - 1) / layout.phases * load_columns_;

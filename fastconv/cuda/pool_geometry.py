@@ -36,12 +36,14 @@ class Axis(NamedTuple):
 
     def reach(self, outputs):
         """Most input positions from the first to the last that so many neighbouring output positions cover."""
+        return min(self.overhanging(outputs), self.size)
+
+    def overhanging(self, outputs):
+        """The same, positions outside the input included."""
         outputs = min(outputs, self.output)
         if self.kernel:
-            positions = (outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
-        else:
-            positions = -(-outputs * self.size // max(self.output, 1)) + 1
-        return min(positions, self.size)
+            return (outputs - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+        return min(-(-outputs * self.size // max(self.output, 1)) + 1, self.size)
 
     def covering(self, inputs):
         """Most output positions that cover one of so many neighbouring input positions."""

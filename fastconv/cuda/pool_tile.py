@@ -99,9 +99,18 @@ def _input_grad_results(axis):
     return axis.size
 
 
-# Results of an axis, the box that so many of them need, and of what tiles are multiples so that boxes overlap least.
-_FORWARD = (_forward_results, lambda axis, results: axis.reach(results), lambda axis: 1)
-_INPUT_GRAD = (_input_grad_results, lambda axis, results: axis.covering(results), lambda axis: min(axis.stride, 8))
+def _forward_box(axes, results):
+    """The box of x, which includes padding along the last axis."""
+    return axes[0].reach(results[0]), axes[1].reach(results[1]), axes[2].overhanging(results[2])
+
+
+def _input_grad_box(axes, results):
+    return tuple(axis.covering(count) for axis, count in zip(axes, results, strict=True))
+
+
+# Results of an axis, the box that a tile needs, and of what tiles are multiples so that boxes overlap least.
+_FORWARD = (_forward_results, _forward_box, lambda axis: 1)
+_INPUT_GRAD = (_input_grad_results, _input_grad_box, lambda axis: min(axis.stride, 8))
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
@@ -124,8 +133,7 @@ def _grown_to(direction, axes, planes, lanes, box_bytes, width):
         multiples[2] = _SECTOR
 
     def tile(results, more_planes=1):
-        box = tuple(box_of(axis, count) for axis, count in zip(axes, results, strict=True))
-        return Tile(more_planes, tuple(results), width, box)
+        return Tile(more_planes, tuple(results), width, box_of(axes, results))
 
     def fits(candidate, nbytes):
         if any(positions > most for positions, most in zip(candidate.box, _MOST_POSITIONS, strict=True)):
