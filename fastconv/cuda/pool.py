@@ -166,6 +166,11 @@ def _forward_tile(problem):
     return pool_tile.forward_tile(problem.geometry, *_planes_and_lanes(problem), itemsize)
 
 
+def _forward_tile_pays(problem):
+    tile = _forward_tile(problem)
+    return tile is not None and pool_tile.pays(tile, problem.geometry)
+
+
 def _input_grad_tile(problem, is_max):
     itemsize = _BYTES[problem.dtype]
     box_bytes = max(itemsize, _BYTES["float32"]) + (_NARROW_BYTES if is_max else 0)
@@ -180,7 +185,7 @@ def _max_tile_fits(problem):
 _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 for _kind in ("max_pool", "adaptive_max_pool", "avg_pool", "adaptive_avg_pool"):
-    register(f"{_kind}_forward", ("tile", lambda problem: _forward_tile(problem) is not None), ("split", anything))
+    register(f"{_kind}_forward", ("tile", _forward_tile_pays, _forward_tile), ("split", anything))
 for _kind in ("max_pool", "adaptive_max_pool"):
     register(f"{_kind}_input_grad", ("tile", _max_tile_fits), ("direct", anything))
 for _kind in ("avg_pool", "adaptive_avg_pool"):

@@ -47,19 +47,20 @@ class Split(NamedTuple):
 
 
 def forward_tile(axes, planes, lanes, itemsize):
-    """The Tile of y with its box of x, or None if threads had better share cells.
+    """The Tile of y with its box of x, or None if it would not fit.
 
     Args:
         axes: Three fastconv.cuda.pool_geometry.Axis.
         planes, lanes: As stored, N * C and 1 for channels first, N and C for channels last.
         itemsize: Bytes of an element of x.
     """
-    tile = _grown(_FORWARD, axes, planes, lanes, itemsize, itemsize)
-    if tile is None:
-        return None
+    return _grown(_FORWARD, axes, planes, lanes, itemsize, itemsize)
+
+
+def pays(tile, axes):
+    """Whether a forward Tile is better than threads that share cells: cells are small, or overlap."""
     taps = math.prod(axis.taps() for axis in axes)
-    reused = tile.results() * taps >= 2 * tile.elements()
-    return tile if taps <= _FEW_TAPS or reused else None
+    return taps <= _FEW_TAPS or tile.results() * taps >= 2 * tile.elements()
 
 
 def input_grad_tile(axes, planes, lanes, itemsize, box_bytes):
