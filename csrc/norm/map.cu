@@ -16,7 +16,8 @@ void launch_map(const Map& map, Format format, std::initializer_list<Address> ar
   using T = typename Map::Element;
   const auto at = pointer<CUstream_st>(stream);
   if (format == Format::kChannelsFirst) {
-    with_width<T>(0, arrays, [&](auto width) {
+    const int64_t unit = shape.positions < kVector<T> ? 1 : kVector<T>;
+    with_width<T>(unit, arrays, [&](auto width) {
       constexpr int V = decltype(width)::value;
       FASTCONV_LAUNCH((norm_map_planes_kernel<Map, V>),
                       blocks_for(shape.elements(), kThreads * NormMapTile::kUnits * V), kThreads, 0, at, map,

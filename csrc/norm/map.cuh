@@ -13,8 +13,9 @@ namespace fastconv {
 
 struct NormMapTile {
   static constexpr int kThreads = 256;
-  static constexpr int kUnits = 2;   // vectors that a thread has in flight, of one to three arrays
-  static constexpr int kPasses = 8;  // rows a thread, channels last: its coefficients serve that often
+  static constexpr int kMinBlocks = 2;  // as in NormReduceTile
+  static constexpr int kUnits = 2;      // vectors that a thread has in flight, of one to three arrays
+  static constexpr int kPasses = 8;     // rows a thread, channels last: its coefficients serve that often
 };
 
 /// The first `count` of V elements, or all at once.
@@ -35,15 +36,6 @@ __device__ __forceinline__ void store_some(T* p, const Vector<T, V>& value, int6
     if (v < count) p[v] = value[v];
   }
 }
-
-/// Which statistic a channel of an image has: statistic(n, c) = n * image_step + c / members.
-struct StatisticOf {
-  int64_t image_step;
-  int32_t members;
-  __device__ __forceinline__ int64_t operator()(int64_t image, int64_t channel) const {
-    return image * image_step + quotient(channel, members);
-  }
-};
 
 inline StatisticOf statistic_of(const NormShape& s) {
   return {s.shared ? 0 : s.groups, static_cast<int32_t>(s.group_channels())};
@@ -72,14 +64,21 @@ struct ForwardMap {
     Vector<T, V> x, residual;
   };
 
-  __device__ __forceinline__ Coefficients at(int64_t image, int64_t channel) const {
-    const int64_t s = statistic(image, channel);
-    const A inverse = inverse_deviation(variance[s], eps);
-    return {mean[s], w ? inverse * widen(w[channel]) : inverse, b ? widen(b[channel]) : A(0)};
+  /// Those of V channels from `channel` on.
+  template <int V>
+  __device__ __forceinline__ void at(int64_t image, int64_t channel, Coefficients (&c)[V]) const {
+    A means[V], variances[V], weights[V], shifts[V];
+    statistic.load(mean, image, channel, means);
+    statistic.load(variance, image, channel, variances);
+    load_channels(w, A(1), channel, weights);
+    load_channels(b, A(0), channel, shifts);
+#pragma unroll
+    for (int v = 0; v < V; ++v)
+      c[v] = {means[v], inverse_deviation(variances[v], eps) * weights[v], shifts[v]};
   }
   template <int V>
   __device__ __forceinline__ Inputs<V> load(int64_t i, int64_t count) const {
-    Inputs<V> in;
+    Inputs<V> in = {};
     in.x = load_some<V>(x + i, count);
     if (residual) in.residual = load_some<V>(residual + i, count);
     return in;
@@ -124,16 +123,25 @@ struct InputGradMap {
     Vector<T, V> dy, x, y;
   };
 
-  __device__ __forceinline__ Coefficients at(int64_t image, int64_t channel) const {
-    const int64_t s = statistic(image, channel);
-    const A inverse = inverse_deviation(variance[s], eps);
-    const A scale = w ? inverse * widen(w[channel]) : inverse;
-    const A common = (shared ? scale : inverse) / values;
-    return {mean[s], scale, common * inverse * sum_product[s], common * sum_dy[s]};
+  /// Those of V channels from `channel` on.
+  template <int V>
+  __device__ __forceinline__ void at(int64_t image, int64_t channel, Coefficients (&c)[V]) const {
+    A means[V], variances[V], weights[V], sums[V], products[V];
+    statistic.load(mean, image, channel, means);
+    statistic.load(variance, image, channel, variances);
+    statistic.load(sum_dy, image, channel, sums);
+    statistic.load(sum_product, image, channel, products);
+    load_channels(w, A(1), channel, weights);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      const A inverse = inverse_deviation(variances[v], eps);
+      const A common = (shared ? inverse * weights[v] : inverse) / values;
+      c[v] = {means[v], inverse * weights[v], common * inverse * products[v], common * sums[v]};
+    }
   }
   template <int V>
   __device__ __forceinline__ Inputs<V> load(int64_t i, int64_t count) const {
-    Inputs<V> in;
+    Inputs<V> in = {};
     in.dy = load_some<V>(dy + i, count);
     in.x = load_some<V>(x + i, count);
     if (y) in.y = load_some<V>(y + i, count);
@@ -141,7 +149,8 @@ struct InputGradMap {
   }
   template <int V>
   __device__ __forceinline__ void apply(Inputs<V>& in, int v, const Coefficients& c) const {
-    const A error = y ? masked(widen(in.dy[v]), widen(in.y[v])) : widen(in.dy[v]);
+    A error = widen(in.dy[v]);
+    if (y) error = masked(error, widen(in.y[v]));
     const A h = widen(in.x[v]) - c.mean;
     in.x[v] = narrow<T>(multiply_add(error, c.scale, -multiply_add(h, c.slope, c.offset)));
     in.dy[v] = narrow<T>(error);
@@ -153,9 +162,10 @@ struct InputGradMap {
   }
 };
 
-/// Channels first: all of memory is one row of vectors, whose elements may belong to different planes.
+/// Channels first: all of memory is one row of vectors, whose elements may belong to two neighbouring planes.
+/// A plane has at least V elements.
 template <class Map, int V>
-__global__ void __launch_bounds__(NormMapTile::kThreads)
+__global__ void __launch_bounds__(NormMapTile::kThreads, NormMapTile::kMinBlocks)
     norm_map_planes_kernel(const Map map, const int64_t channels, const int64_t positions,
                            const int64_t elements) {
   constexpr int kUnits = NormMapTile::kUnits;
@@ -174,24 +184,20 @@ __global__ void __launch_bounds__(NormMapTile::kThreads)
     const int64_t left = elements - base - ahead;
     if (left > 0) {
       const int64_t planes = quotient(base_position + ahead, positions);
-      int64_t position = base_position + ahead - planes * positions;
+      const int64_t in_plane = (planes + 1) * positions - base_position - ahead;  // elements up to the next
       const int64_t images = quotient(base_channel + planes, channels);
-      int64_t image = base_image + images, channel = base_channel + planes - images * channels;
-      auto coefficients = map.at(image, channel);
+      const int64_t image = base_image + images, channel = base_channel + planes - images * channels;
+      typename Map::Coefficients coefficients[1];
+      map.at(image, channel, coefficients);
+      if (in_plane >= V || left <= in_plane) {
 #pragma unroll
-      for (int v = 0; v < V; ++v) {
-        if (v < left) {
-          if (position == positions) {
-            position = 0;
-            if (++channel == channels) {
-              channel = 0;
-              ++image;
-            }
-            coefficients = map.at(image, channel);
-          }
-          map.template apply<V>(in[u], v, coefficients);
-          ++position;
-        }
+        for (int v = 0; v < V; ++v) map.template apply<V>(in[u], v, coefficients[0]);
+      } else {
+        const bool is_last = channel + 1 == channels;
+        typename Map::Coefficients next[1];
+        map.at(is_last ? image + 1 : image, is_last ? 0 : channel + 1, next);
+#pragma unroll
+        for (int v = 0; v < V; ++v) map.template apply<V>(in[u], v, v < in_plane ? coefficients[0] : next[0]);
       }
       map.template store<V>(base + ahead, in[u], left);
     }
@@ -200,14 +206,13 @@ __global__ void __launch_bounds__(NormMapTile::kThreads)
 
 /// Channels last: a thread keeps the coefficients of V channels for its rows of an image.
 template <class Map, int V>
-__global__ void __launch_bounds__(NormMapTile::kThreads)
+__global__ void __launch_bounds__(NormMapTile::kThreads, NormMapTile::kMinBlocks)
     norm_map_columns_kernel(const Map map, const Columns columns) {
   constexpr int kUnits = NormMapTile::kUnits;
   const ColumnShare share(columns, V);
   if (share.active) {
     typename Map::Coefficients coefficients[V];
-#pragma unroll
-    for (int v = 0; v < V; ++v) coefficients[v] = map.at(share.image, share.channel + v);
+    map.at(share.image, share.channel, coefficients);
     const int64_t begin = share.image * columns.rows * columns.channels + share.channel;
     for (int64_t row = share.row; row < share.end;) {
       typename Map::template Inputs<V> in[kUnits];

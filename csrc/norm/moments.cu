@@ -14,10 +14,8 @@ void norm_statistics(Dtype dtype, Format format, Address x, Address mean, Addres
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     using A = accumulator_t<T>;
-    int64_t parts = splits;
+    const int members = by_columns ? static_cast<int>(shape.group_channels()) : 1;
     if (by_columns) {
-      const int members = static_cast<int>(shape.group_channels());
-      parts *= members;
       with_width<T>(shape.channels, {x}, [&](auto width) {
         constexpr int V = decltype(width)::value;
         const Columns columns = norm_columns(shape, !shape.shared, V, splits);
@@ -32,10 +30,11 @@ void norm_statistics(Dtype dtype, Format format, Address x, Address mean, Addres
                         pointer<A>(mean), pointer<A>(variance), pointer<A>(partial), runs, splits);
       });
     }
-    if (parts > 1) {
-      FASTCONV_LAUNCH((norm_moments_join_kernel<T>), blocks_for(shape.statistics(), NormReduceTile::kWarps),
-                      kThreads, 0, at, pointer<const T>(x), pointer<const A>(partial), pointer<A>(mean),
-                      pointer<A>(variance), runs, shape.statistics(), parts);
+    if (splits > 1 || members > 1) {
+      FASTCONV_LAUNCH((norm_moments_join_kernel<T>), blocks_for(shape.statistics(), kWarp),
+                      NormReduceTile::kJoinThreads, 0, at, pointer<const T>(x), pointer<const A>(partial),
+                      pointer<A>(mean), pointer<A>(variance), runs, int64_t{splits},
+                      shape.statistics() * members, int64_t{members});
     }
   });
 }

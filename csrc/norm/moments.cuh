@@ -39,12 +39,13 @@ __device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int co
 
 /// A block a split of a statistic, whose values lie in runs of V or more neighbours.
 template <class T, int V>
-__global__ void __launch_bounds__(NormReduceTile::kThreads) norm_moments_runs_kernel(
-    const T* __restrict__ x,                  // the runs of `runs`
-    accumulator_t<T>* __restrict__ mean,      // [statistics]
-    accumulator_t<T>* __restrict__ variance,  // [statistics]
-    accumulator_t<T>* __restrict__ partial,   // [statistics, splits, 3]; one split: unused
-    const Runs runs, const int splits) {
+__global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)
+    norm_moments_runs_kernel(
+        const T* __restrict__ x,                  // the runs of `runs`
+        accumulator_t<T>* __restrict__ mean,      // [statistics]
+        accumulator_t<T>* __restrict__ variance,  // [statistics]
+        accumulator_t<T>* __restrict__ partial,   // [splits, 3, statistics]; one split: unused
+        const Runs runs, const int splits) {
   using A = accumulator_t<T>;
   const int64_t statistic = blockIdx.x / splits, split = blockIdx.x % splits;
   const T* begin = x + runs.begin(statistic);
@@ -71,7 +72,8 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads) norm_moments_runs_ke
     if (splits == 1) {
       store_moments(mean, variance, statistic, origin, moments);
     } else {
-      store_part(partial, statistic * splits + split, moments);
+      const Moments<A> one[1] = {moments};
+      store_parts(partial, split, int64_t{gridDim.x} / splits, statistic, one);
     }
   }
 }
@@ -79,23 +81,22 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads) norm_moments_runs_ke
 /// A block a split of some channels of an image, channels innermost; a thread keeps V channels. A statistic
 /// has parts [members, splits], where `members` channels share it.
 template <class T, int V>
-__global__ void __launch_bounds__(NormReduceTile::kThreads) norm_moments_columns_kernel(
-    const T* __restrict__ x,                  // [images, rows, C]
-    accumulator_t<T>* __restrict__ mean,      // [images * C / members]
-    accumulator_t<T>* __restrict__ variance,  // [images * C / members]
-    accumulator_t<T>* __restrict__ partial,   // [images, C, splits, 3]; one part: unused
-    const Columns columns, const int members) {
+__global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)
+    norm_moments_columns_kernel(
+        const T* __restrict__ x,                  // [images, rows, C]
+        accumulator_t<T>* __restrict__ mean,      // [images * C / members]
+        accumulator_t<T>* __restrict__ variance,  // [images * C / members]
+        accumulator_t<T>* __restrict__ partial,   // [splits, 3, images * C]; one part: unused
+        const Columns columns, const int members) {
   using A = accumulator_t<T>;
   const ColumnShare share(columns, V);
   const T* image = x + share.image * columns.rows * columns.channels;
   A origin[V] = {};
   Moments<A> moments[V];
   if (share.active) {
+    StatisticOf{0, members}.load_first(image, share.channel, origin);
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const int channel = static_cast<int>(share.channel) + v;
-      origin[v] = origin_of(widen(image[channel / members * members]));
-    }
+    for (int v = 0; v < V; ++v) origin[v] = origin_of(origin[v]);
     for (int64_t row = share.row; row < share.end;) {
       A value[V][NormReduceTile::kMomentUnits];
       int count = 0;
@@ -115,33 +116,30 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads) norm_moments_columns
   }
   merge_pixels(moments, columns);
   if (share.active && share.pixel == 0) {
+    const int64_t column = share.image * columns.channels + share.channel;
+    if (members == 1 && columns.splits == 1) {
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const int64_t column = share.image * columns.channels + share.channel + v;
-      if (members == 1 && columns.splits == 1) {
-        store_moments(mean, variance, column, origin[v], moments[v]);
-      } else {
-        store_part(partial, column * columns.splits + share.split, moments[v]);
-      }
+      for (int v = 0; v < V; ++v) store_moments(mean, variance, column + v, origin[v], moments[v]);
+    } else {
+      store_parts(partial, share.split, columns.images * columns.channels, column, moments);
     }
   }
 }
 
-/// A warp a statistic: the parts of it, merged in their order.
+/// Every statistic of its parts: all splits of `members` neighbouring sums.
 template <class T>
-__global__ void __launch_bounds__(NormReduceTile::kThreads)
+__global__ void __launch_bounds__(NormReduceTile::kJoinThreads)
     norm_moments_join_kernel(const T* __restrict__ x,
-                             const accumulator_t<T>* __restrict__ partial,  // [statistics, parts, 3]
-                             accumulator_t<T>* __restrict__ mean,           // [statistics]
-                             accumulator_t<T>* __restrict__ variance,       // [statistics]
-                             const Runs runs, const int64_t statistics, const int64_t parts) {
+                             const accumulator_t<T>* __restrict__ partial,  // [splits, 3, sums]
+                             accumulator_t<T>* __restrict__ mean,           // [sums / members]
+                             accumulator_t<T>* __restrict__ variance,       // [sums / members]
+                             const Runs runs, const int64_t splits, const int64_t sums,
+                             const int64_t members) {
   using A = accumulator_t<T>;
-  const int64_t statistic = int64_t{blockIdx.x} * NormReduceTile::kWarps + threadIdx.x / kWarp;
-  if (statistic < statistics) {
-    const auto moments = parts_merged<Moments<A>>(partial, statistic * parts, parts);
-    if (threadIdx.x % kWarp == 0) {
-      store_moments(mean, variance, statistic, origin_of(widen(x[runs.begin(statistic)])), moments);
-    }
+  const auto moments = parts_merged<Moments<A>>(partial, splits, sums, members);
+  const int64_t statistic = int64_t{blockIdx.x} * kWarp + threadIdx.x / kWarp;
+  if (statistic * members < sums && threadIdx.x % kWarp == 0) {
+    store_moments(mean, variance, statistic, origin_of(widen(x[runs.begin(statistic)])), moments);
   }
 }
 

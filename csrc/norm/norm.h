@@ -8,8 +8,8 @@
 
 namespace fastconv {
 
-/// mean and variance of every statistic of x. By columns, or by runs; partial is
-/// [statistics, splits, 3] by runs and [N or 1, C, splits, 3] by columns.
+/// mean and variance of every statistic of x, by columns or by runs; partial is [splits, 3, sums], with a sum
+/// a statistic by runs, and by columns one a channel of all images or of each.
 void norm_statistics(Dtype dtype, Format format, Address x, Address mean, Address variance, Address partial,
                      const NormShape& shape, bool by_columns, int splits, Address stream);
 
@@ -20,7 +20,7 @@ void norm_forward(Dtype dtype, Format format, Address x, Address residual, Addre
 
 /// Sums of dy and dy * h over all images for every channel, or for every channel of every image; y may be
 /// absent. They go to those of dw and db (dtype) and sum_dy and sum_product that are there.
-/// partial is [sums, splits, 2].
+/// partial is [splits, 2, sums].
 void norm_weight_grad(Dtype dtype, Format format, Address dy, Address x, Address y, Address mean,
                       Address variance, Address dw, Address db, Address sum_dy, Address sum_product,
                       Address partial, const NormShape& shape, bool of_images, int splits, double eps,

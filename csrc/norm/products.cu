@@ -48,8 +48,8 @@ void norm_weight_grad(Dtype dtype, Format format, Address dy, Address x, Address
       });
     }
     if (splits > 1) {
-      FASTCONV_LAUNCH((norm_products_join_kernel<T>), blocks_for(sums, NormReduceTile::kWarps), kThreads, 0,
-                      at, pointer<const A>(partial), out, sums, int64_t{splits});
+      FASTCONV_LAUNCH((norm_products_join_kernel<T>), blocks_for(sums, kWarp), NormReduceTile::kJoinThreads,
+                      0, at, pointer<const A>(partial), out, int64_t{splits}, sums);
     }
   });
 }
@@ -57,11 +57,11 @@ void norm_weight_grad(Dtype dtype, Format format, Address dy, Address x, Address
 void norm_group_sums(Dtype dtype, Address channel_dy, Address channel_product, Address w, Address group_dy,
                      Address group_product, Address dw, Address db, const NormShape& shape, Address stream) {
   if (shape.elements() == 0) return;
-  const int64_t tasks = shape.images * shape.groups + shape.channels;
+  const int64_t warps = shape.images * shape.groups + (shape.channels + kWarp - 1) / kWarp;
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     using A = accumulator_t<T>;
-    FASTCONV_LAUNCH((norm_group_sums_kernel<T>), blocks_for(tasks, NormReduceTile::kWarps), kThreads, 0,
+    FASTCONV_LAUNCH((norm_group_sums_kernel<T>), blocks_for(warps, NormReduceTile::kWarps), kThreads, 0,
                     pointer<CUstream_st>(stream), pointer<const A>(channel_dy),
                     pointer<const A>(channel_product), pointer<const T>(w), pointer<A>(group_dy),
                     pointer<A>(group_product), pointer<T>(dw), pointer<T>(db), shape);

@@ -9,6 +9,20 @@
 
 namespace fastconv {
 
+/// V elements of dy, less what a ReLU does not let pass.
+template <int V, class T>
+__device__ __forceinline__ Vector<T, V> load_error(const T* dy, const T* y, int64_t at) {
+  Vector<T, V> error = load_vector<V>(dy + at);
+  if (y) {
+    const Vector<T, V> passed = load_vector<V>(y + at);
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+      error[v] = narrow<T>(masked(widen(error[v]), widen(passed[v])));
+    }
+  }
+  return error;
+}
+
 /// Arrays of x's shape and the statistics that h is made of.
 template <class T>
 struct ProductsInput {
@@ -36,46 +50,31 @@ struct ProductsOutput {
   }
 };
 
-/// The mean and inverse deviation that are in use, loaded anew when another statistic is.
-template <class T>
-struct Deviation {
-  using A = accumulator_t<T>;
-  A mean = 0, inverse = 0;
-  int64_t statistic = -1;
-
-  __device__ __forceinline__ void use(const ProductsInput<T>& in, int64_t wanted) {
-    if (wanted == statistic) return;
-    statistic = wanted;
-    mean = in.mean[wanted];
-    inverse = inverse_deviation(in.variance[wanted], in.eps);
-  }
-};
-
 /// A block a split of a sum, whose values lie in runs. Run r of sum s is normalised by statistic
 /// s / members + r * step.
 template <class T, int V>
-__global__ void __launch_bounds__(NormReduceTile::kThreads)
+__global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)
     norm_products_runs_kernel(const ProductsInput<T> in, const ProductsOutput<T> out,
-                              accumulator_t<T>* __restrict__ partial,  // [sums, splits, 2]; one split: unused
+                              accumulator_t<T>* __restrict__ partial,  // [splits, 2, sums]; one split: unused
                               const Runs runs, const int splits, const int members, const int64_t step) {
   using A = accumulator_t<T>;
   constexpr int kUnits = NormReduceTile::kProductUnits;
   const int64_t sum = blockIdx.x / splits, split = blockIdx.x % splits;
   const int64_t begin = runs.begin(sum), first = sum / members;
   Products<A> products;
-  Deviation<T> deviation;
+  A mean = 0, inverse = 0;
+  int64_t in_use = -1;  // the statistic that these belong to
   Walk walk(runs, V, split, splits, threadIdx.x, NormReduceTile::kThreads);
   while (walk.inside()) {
-    Vector<T, V> dy[kUnits], x[kUnits], y[kUnits];
+    Vector<T, V> dy[kUnits], x[kUnits];
     int64_t statistic[kUnits];
     int count = 0;
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       if (walk.inside()) {
         const int64_t at = begin + walk.offset();
-        dy[u] = load_vector<V>(in.dy + at);
+        dy[u] = load_error<V>(in.dy, in.y, at);
         x[u] = load_vector<V>(in.x + at);
-        if (in.y) y[u] = load_vector<V>(in.y + at);
         statistic[u] = first + walk.run() * step;
         ++count;
         walk.next();
@@ -84,12 +83,16 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
 #pragma unroll
     for (int u = 0; u < kUnits; ++u) {
       if (u < count) {
-        deviation.use(in, statistic[u]);
+        if (statistic[u] != in_use) {
+          in_use = statistic[u];
+          mean = in.mean[in_use];
+          inverse = inverse_deviation(in.variance[in_use], in.eps);
+        }
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-          const A error = in.y ? masked(widen(dy[u][v]), widen(y[u][v])) : widen(dy[u][v]);
+          const A error = widen(dy[u][v]);
           products.number[0] += error;
-          const A h = (widen(x[u][v]) - deviation.mean) * deviation.inverse;
+          const A h = (widen(x[u][v]) - mean) * inverse;
           products.number[1] = multiply_add(error, h, products.number[1]);
         }
       }
@@ -100,7 +103,8 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
     if (splits == 1) {
       out.store(sum, products);
     } else {
-      store_part(partial, sum * splits + split, products);
+      const Products<A> one[1] = {products};
+      store_parts(partial, split, int64_t{gridDim.x} / splits, sum, one);
     }
   }
 }
@@ -108,31 +112,30 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
 /// A block a split of some channels of an image, channels innermost; a thread keeps V channels. Row r of
 /// image i and channel c is normalised by statistic (i + r / span) * C / members + c / members.
 template <class T, int V>
-__global__ void __launch_bounds__(NormReduceTile::kThreads)
-    norm_products_columns_kernel(const ProductsInput<T> in, const ProductsOutput<T> out,
-                                 accumulator_t<T>* __restrict__ partial,  // [images, C, splits, 2]; or unused
-                                 const Columns columns, const int members, const int64_t span) {
+__global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)
+    norm_products_columns_kernel(
+        const ProductsInput<T> in, const ProductsOutput<T> out,
+        accumulator_t<T>* __restrict__ partial,  // [splits, 2, images * C]; or unused
+        const Columns columns, const int members, const int64_t span) {
   using A = accumulator_t<T>;
   constexpr int kUnits = NormReduceTile::kProductUnits;
   const ColumnShare share(columns, V);
   Products<A> products[V];
   if (share.active) {
     const int64_t begin = share.image * columns.rows * columns.channels + share.channel;
-    const int64_t groups = columns.channels / members;
-    const int group = static_cast<int>(share.channel) / members;
-    const bool together = static_cast<int>(share.channel + V - 1) / members == group;  // all V in one group
-    Deviation<T> deviation[V];
+    const StatisticOf statistic{columns.channels / members, members};
+    A mean[V] = {}, inverse[V] = {};
+    int64_t image_in_use = -1;
     for (int64_t row = share.row; row < share.end;) {
-      Vector<T, V> dy[kUnits], x[kUnits], y[kUnits];
+      Vector<T, V> dy[kUnits], x[kUnits];
       int64_t image[kUnits];
       int count = 0;
 #pragma unroll
       for (int u = 0; u < kUnits; ++u) {
         if (row < share.end) {
           const int64_t at = begin + row * columns.channels;
-          dy[u] = load_vector<V>(in.dy + at);
+          dy[u] = load_error<V>(in.dy, in.y, at);
           x[u] = load_vector<V>(in.x + at);
-          if (in.y) y[u] = load_vector<V>(in.y + at);
           image[u] = share.image + quotient(row, span);
           ++count;
           row += columns.pixels;
@@ -141,17 +144,18 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
 #pragma unroll
       for (int u = 0; u < kUnits; ++u) {
         if (u < count) {
-          deviation[0].use(in, image[u] * groups + group);
+          if (image[u] != image_in_use) {
+            image_in_use = image[u];
+            statistic.load(in.mean, image_in_use, share.channel, mean);
+            statistic.load(in.variance, image_in_use, share.channel, inverse);
+#pragma unroll
+            for (int v = 0; v < V; ++v) inverse[v] = inverse_deviation(inverse[v], in.eps);
+          }
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            if (v > 0 && together) {
-              deviation[v] = deviation[0];
-            } else if (v > 0) {
-              deviation[v].use(in, image[u] * groups + static_cast<int>(share.channel + v) / members);
-            }
-            const A error = in.y ? masked(widen(dy[u][v]), widen(y[u][v])) : widen(dy[u][v]);
+            const A error = widen(dy[u][v]);
             products[v].number[0] += error;
-            const A h = (widen(x[u][v]) - deviation[v].mean) * deviation[v].inverse;
+            const A h = (widen(x[u][v]) - mean[v]) * inverse[v];
             products[v].number[1] = multiply_add(error, h, products[v].number[1]);
           }
         }
@@ -160,33 +164,30 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
   }
   merge_pixels(products, columns);
   if (share.active && share.pixel == 0) {
+    const int64_t column = share.image * columns.channels + share.channel;
+    if (columns.splits == 1) {
 #pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const int64_t column = share.image * columns.channels + share.channel + v;
-      if (columns.splits == 1) {
-        out.store(column, products[v]);
-      } else {
-        store_part(partial, column * columns.splits + share.split, products[v]);
-      }
+      for (int v = 0; v < V; ++v) out.store(column + v, products[v]);
+    } else {
+      store_parts(partial, share.split, columns.images * columns.channels, column, products);
     }
   }
 }
 
-/// A warp a sum: the parts of it, merged in their order.
+/// Every sum of its parts.
 template <class T>
-__global__ void __launch_bounds__(NormReduceTile::kThreads)
-    norm_products_join_kernel(const accumulator_t<T>* __restrict__ partial,  // [sums, parts, 2]
-                              const ProductsOutput<T> out, const int64_t sums, const int64_t parts) {
-  const int64_t sum = int64_t{blockIdx.x} * NormReduceTile::kWarps + threadIdx.x / kWarp;
-  if (sum < sums) {
-    const auto products = parts_merged<Products<accumulator_t<T>>>(partial, sum * parts, parts);
-    if (threadIdx.x % kWarp == 0) out.store(sum, products);
-  }
+__global__ void __launch_bounds__(NormReduceTile::kJoinThreads)
+    norm_products_join_kernel(const accumulator_t<T>* __restrict__ partial,  // [splits, 2, sums]
+                              const ProductsOutput<T> out, const int64_t splits, const int64_t sums) {
+  const auto products = parts_merged<Products<accumulator_t<T>>>(partial, splits, sums, 1);
+  const int64_t sum = int64_t{blockIdx.x} * kWarp + threadIdx.x / kWarp;
+  if (sum < sums && threadIdx.x % kWarp == 0) out.store(sum, products);
 }
 
-/// From the sums of each channel of each image, a warp each: those of a group, weighted by w, and dw and db.
+/// From the sums of each channel of each image: a warp for those of a group, weighted by w, and then a thread
+/// for dw and db of a channel.
 template <class T>
-__global__ void __launch_bounds__(NormReduceTile::kThreads)
+__global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)
     norm_group_sums_kernel(const accumulator_t<T>* __restrict__ channel_dy,       // [N, C]
                            const accumulator_t<T>* __restrict__ channel_product,  // [N, C]
                            const T* __restrict__ w,                               // [C], or nullptr for ones
@@ -201,10 +202,10 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
   const int lane = threadIdx.x % kWarp;
   Products<A> sums;
   if (task < groups) {
-    const int64_t members = shape.group_channels();
+    const int64_t members = shape.group_channels(), channel = task % shape.groups * members;
     for (int64_t member = lane; member < members; member += kWarp) {
       const int64_t at = task * members + member;
-      const A weight = w ? widen(w[task % shape.groups * members + member]) : A(1);
+      const A weight = w ? widen(w[channel + member]) : A(1);
       sums.number[0] = multiply_add(weight, channel_dy[at], sums.number[0]);
       sums.number[1] = multiply_add(weight, channel_product[at], sums.number[1]);
     }
@@ -213,14 +214,13 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads)
       group_dy[task] = sums.number[0];
       group_product[task] = sums.number[1];
     }
-  } else if (task < groups + shape.channels) {
-    const int64_t channel = task - groups;
-    for (int64_t image = lane; image < shape.images; image += kWarp) {
-      sums.number[0] += channel_dy[image * shape.channels + channel];
-      sums.number[1] += channel_product[image * shape.channels + channel];
-    }
-    sums = warp_merged(sums);
-    if (lane == 0) {
+  } else {
+    const int64_t channel = (task - groups) * kWarp + lane;
+    if (channel < shape.channels) {
+      for (int64_t image = 0; image < shape.images; ++image) {
+        sums.number[0] += channel_dy[image * shape.channels + channel];
+        sums.number[1] += channel_product[image * shape.channels + channel];
+      }
       db[channel] = narrow<T>(sums.number[0]);
       dw[channel] = narrow<T>(sums.number[1]);
     }

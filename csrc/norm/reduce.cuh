@@ -1,7 +1,8 @@
 // reduce.cuh -- what the reductions of normalisation share: walks over memory and merges in a fixed order.
 //
-// A reduction has two stages: each of `splits` blocks a statistic sums its share and leaves a State in
-// `partial`, and a warp a statistic merges these in their order. With one split the block itself finishes.
+// A reduction has two stages: each of `splits` blocks sums its share and leaves a State in partial
+// [splits, numbers, sums], and a second kernel merges these in a fixed order. With one split the block itself
+// finishes.
 #pragma once
 #include "device/vector.h"
 #include "device/warp.h"
@@ -11,12 +12,18 @@ namespace fastconv {
 
 struct NormReduceTile {
   static constexpr int kThreads = 256;
+  static constexpr int kMinBlocks =
+      2;  // 128 registers a thread: left alone, the compiler saves some and spills
   static constexpr int kWarps = kThreads / kWarp;
   static constexpr int kMomentUnits = 4;   // vectors that a thread has in flight when it reads one array
   static constexpr int kProductUnits = 2;  // and when it reads two or three
   static constexpr int kColumnUnits = 64;  // most vectors of channels that a block spans, channels last
+  static constexpr int kJoinThreads =
+      kWarp * kWarp;  // a warp reads neighbouring sums, then merges one of them
   static_assert(kThreads % kWarp == 0 && kColumnUnits <= kThreads, "whole warps, at least a pixel a pass");
 };
+
+constexpr int kSector = 32;  // bytes that memory is read in
 
 __host__ __device__ __forceinline__ float square_root(float value) { return sqrtf(value); }
 __host__ __device__ __forceinline__ double square_root(double value) { return sqrt(value); }
@@ -31,6 +38,76 @@ __device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
   if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
   return a / b;
 }
+
+/// V neighbouring numbers, several at once where they are aligned.
+template <class T, int V>
+__device__ __forceinline__ void load_wide(const T* p, accumulator_t<T> (&value)[V]) {
+  constexpr int kWidth = V < kVector<T> ? V : kVector<T>;
+  if (reinterpret_cast<uintptr_t>(p) % (kWidth * sizeof(T)) == 0) {
+#pragma unroll
+    for (int first = 0; first < V; first += kWidth) {
+      const Vector<T, kWidth> loaded = load_vector<kWidth>(p + first);
+#pragma unroll
+      for (int v = 0; v < kWidth; ++v) value[first + v] = widen(loaded[v]);
+    }
+  } else {
+#pragma unroll
+    for (int v = 0; v < V; ++v) value[v] = widen(p[v]);
+  }
+}
+
+/// w or b of V channels from `channel` on, or `absent` for each where there are none.
+template <class T, int V>
+__device__ __forceinline__ void load_channels(const T* channels,  // [C], or nullptr
+                                              accumulator_t<T> absent, int64_t channel,
+                                              accumulator_t<T> (&value)[V]) {
+  if (channels) {
+    load_wide(channels + channel, value);
+  } else {
+#pragma unroll
+    for (int v = 0; v < V; ++v) value[v] = absent;
+  }
+}
+
+/// Which statistic a channel of an image has: statistic(n, c) = n * image_step + c / members.
+struct StatisticOf {
+  int64_t image_step;
+  int32_t members;
+
+  __device__ __forceinline__ int64_t operator()(int64_t image, int64_t channel) const {
+    return image * image_step + quotient(channel, members);
+  }
+  /// The first value of the first pixel of an image, for the statistics of V channels from `channel` on.
+  template <class T, int V>
+  __device__ __forceinline__ void load_first(const T* image,  // [rows, C]
+                                             int64_t channel, accumulator_t<T> (&value)[V]) const {
+    if (members == 1) {
+      load_wide(image + channel, value);
+      return;
+    }
+    const int64_t first = quotient(channel, members);
+    value[0] = widen(image[first * members]);
+#pragma unroll
+    for (int v = 1; v < V; ++v) {
+      const int64_t group = quotient(channel + v, members);
+      value[v] = group == first ? value[0] : widen(image[group * members]);
+    }
+  }
+  /// What an array of numbers of statistics holds for V channels from `channel` on.
+  template <class A, int V>
+  __device__ __forceinline__ void load(const A* numbers,  // [statistics]
+                                       int64_t image, int64_t channel, A (&value)[V]) const {
+    const A* first = numbers + (*this)(image, channel);
+    if (members == 1) {
+      load_wide(first, value);
+      return;
+    }
+    value[0] = *first;
+    const bool together = quotient(channel + V - 1, members) == quotient(channel, members);
+#pragma unroll
+    for (int v = 1; v < V; ++v) value[v] = together ? value[0] : numbers[(*this)(image, channel + v)];
+  }
+};
 
 /// The gradient that passes a ReLU with output y: none where y is 0 or less, all where it is NaN.
 template <class A>
@@ -125,24 +202,65 @@ __device__ __forceinline__ State all_merged(State state) {
   }
 }
 
-/// The State of `part` of a statistic in partial [statistics, parts, kNumbers].
-template <class State, class A>
-__device__ __forceinline__ void store_part(A* partial, int64_t part, const State& state) {
+/// The State of a split of V neighbouring sums, to partial [splits, kNumbers, sums].
+template <class State, class A, int V>
+__device__ __forceinline__ void store_parts(A* partial, int64_t split, int64_t sums, int64_t sum,
+                                            const State (&state)[V]) {
+  A* p = partial + split * State::kNumbers * sums + sum;
 #pragma unroll
-  for (int k = 0; k < State::kNumbers; ++k) partial[part * State::kNumbers + k] = state.number[k];
+  for (int k = 0; k < State::kNumbers; ++k, p += sums) {
+    constexpr int kWidth = V < kVector<A> ? V : kVector<A>;
+    const bool whole = reinterpret_cast<uintptr_t>(p) % (kWidth * sizeof(A)) == 0;
+#pragma unroll
+    for (int first = 0; first < V; first += kWidth) {
+      Vector<A, kWidth> numbers;
+#pragma unroll
+      for (int v = 0; v < kWidth; ++v) numbers[v] = state[first + v].number[k];
+      if (whole) {
+        store_vector(p + first, numbers);
+      } else {
+#pragma unroll
+        for (int v = 0; v < kWidth; ++v) p[first + v] = numbers[v];
+      }
+    }
+  }
 }
 
-/// Lane 0 gets the merged State of parts [first, first + parts) of partial.
+/// Merge what partial [splits, kNumbers, sums] holds at `part` of the sums from `first` on into state: member
+/// after member, split after split.
 template <class State, class A>
-__device__ __forceinline__ State parts_merged(const A* partial, int64_t first, int64_t parts) {
-  State state;
-  for (int64_t part = threadIdx.x % kWarp; part < parts; part += kWarp) {
-    State other;
+__device__ __forceinline__ void merge_part(State& state, const A* partial, int64_t sums, int64_t first,
+                                           int64_t members, int64_t part) {
+  const int64_t split = quotient(part, members);
+  const A* p = partial + split * State::kNumbers * sums + first + (part - split * members);
+  State other;
 #pragma unroll
-    for (int k = 0; k < State::kNumbers; ++k) {
-      other.number[k] = partial[(first + part) * State::kNumbers + k];
+  for (int k = 0; k < State::kNumbers; ++k) other.number[k] = p[k * sums];
+  state.merge(other);
+}
+
+/// For a block of kJoinThreads: lane 0 of each warp gets the merged State of result blockIdx.x * kWarp + its
+/// warp, which all splits of `members` neighbouring sums are parts of.
+template <class State, class A>
+__device__ __forceinline__ State parts_merged(const A* partial,  // [splits, kNumbers, sums]
+                                              int64_t splits, int64_t sums, int64_t members) {
+  FASTCONV_SHARED(A, held, [State::kNumbers][kWarp][kWarp + 1]);  // the last column keeps banks apart
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const bool side_by_side = members >= kSector / static_cast<int64_t>(sizeof(A));
+  // Lanes read neighbours: parts of one result, or else parts of neighbouring results.
+  const int64_t first = (int64_t{blockIdx.x} * kWarp + (side_by_side ? warp : lane)) * members;
+  State state;
+  if (first < sums) {
+    for (int64_t part = side_by_side ? lane : warp; part < splits * members; part += kWarp) {
+      merge_part(state, partial, sums, first, members, part);
     }
-    state.merge(other);
+  }
+  if (!side_by_side) {
+#pragma unroll
+    for (int k = 0; k < State::kNumbers; ++k) held[k][warp][lane] = state.number[k];
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < State::kNumbers; ++k) state.number[k] = held[k][lane][warp];
   }
   return warp_merged(state);
 }

@@ -11,6 +11,7 @@ namespace fastconv {
 
 struct NormRowsTile {
   static constexpr int kThreads = NormReduceTile::kThreads;
+  static constexpr int kMinBlocks = NormReduceTile::kMinBlocks;
   static constexpr int kHeld = 4;  // vectors of each array that a thread keeps: 16 registers an array
 };
 
@@ -21,13 +22,8 @@ struct Affine {
 
   __device__ Affine(const T* channels,  // [C], or nullptr
                     accumulator_t<T> absent, int64_t first, int64_t position, int64_t span) {
-    if (!channels) {
-#pragma unroll
-      for (int v = 0; v < V; ++v) value[v] = absent;
-    } else if (span == 1) {
-      const Vector<T, V> loaded = load_channels(channels + first + position);
-#pragma unroll
-      for (int v = 0; v < V; ++v) value[v] = widen(loaded[v]);
+    if (!channels || span == 1) {
+      load_channels(channels, absent, first + position, value);
     } else {
       int64_t channel = quotient(position, span), rest = position - channel * span;
 #pragma unroll
@@ -40,15 +36,6 @@ struct Affine {
         ++rest;
       }
     }
-  }
-
- private:
-  static __device__ __forceinline__ Vector<T, V> load_channels(const T* p) {
-    if (reinterpret_cast<uintptr_t>(p) % (V * sizeof(T)) == 0) return load_vector<V>(p);
-    Vector<T, V> value;
-#pragma unroll
-    for (int v = 0; v < V; ++v) value[v] = p[v];
-    return value;
   }
 };
 
@@ -64,7 +51,7 @@ struct RowsForward {
 };
 
 template <class T, int V, int kRowThreads>
-__global__ void __launch_bounds__(NormRowsTile::kThreads)
+__global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBlocks)
     norm_forward_rows_kernel(const RowsForward<T> a, const NormShape shape, const Runs runs,
                              const int64_t span) {  // neighbours in a run that share a channel
   using A = accumulator_t<T>;
@@ -141,7 +128,7 @@ struct RowsInputGrad {
 };
 
 template <class T, int V, int kRowThreads>
-__global__ void __launch_bounds__(NormRowsTile::kThreads)
+__global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBlocks)
     norm_input_grad_rows_kernel(const RowsInputGrad<T> a, const NormShape shape, const Runs runs,
                                 const int64_t span) {
   using A = accumulator_t<T>;
@@ -152,15 +139,11 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads)
     const int64_t channel = statistic % shape.groups * shape.group_channels();
     const A mean = a.in.mean[statistic], inverse = inverse_deviation(a.in.variance[statistic], a.in.eps);
     const Walk start(runs, V, 0, 1, threadIdx.x % kRowThreads, kRowThreads);
-    Vector<T, V> dy[kHeld], x[kHeld], y[kHeld];
+    Vector<T, V> dy[kHeld], x[kHeld];
     Products<A> sums;
     const auto load = [&](int u, int64_t at) {
-      dy[u] = load_vector<V>(a.in.dy + at);
+      dy[u] = load_error<V>(a.in.dy, a.in.y, at);
       x[u] = load_vector<V>(a.in.x + at);
-      if (a.in.y) y[u] = load_vector<V>(a.in.y + at);
-    };
-    const auto error = [&](int u, int v) {
-      return a.in.y ? masked(widen(dy[u][v]), widen(y[u][v])) : widen(dy[u][v]);
     };
     Walk walk = start;
     int64_t rounds = 0;
@@ -179,7 +162,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads)
           const Affine<T, V> w(shape.shared ? nullptr : a.w, A(1), channel, walk.position(), span);
 #pragma unroll
           for (int v = 0; v < V; ++v) {
-            const A weighted = error(u, v) * w.value[v];
+            const A weighted = widen(dy[u][v]) * w.value[v];
             sums.number[0] += weighted;
             sums.number[1] = multiply_add(weighted, (widen(x[u][v]) - mean) * inverse, sums.number[1]);
           }
@@ -203,16 +186,15 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads)
           const int64_t at = begin + walk.offset();
           if (!held) load(u, at);
           const Affine<T, V> w(a.w, A(1), channel, walk.position(), span);
-          Vector<T, V> dx, dresidual;
+          Vector<T, V> dx;
 #pragma unroll
           for (int v = 0; v < V; ++v) {
             const A h = widen(x[u][v]) - mean;
-            dx[v] =
-                narrow<T>(multiply_add(error(u, v), w.value[v] * inverse, -multiply_add(h, slope, offset)));
-            dresidual[v] = narrow<T>(error(u, v));
+            dx[v] = narrow<T>(
+                multiply_add(widen(dy[u][v]), w.value[v] * inverse, -multiply_add(h, slope, offset)));
           }
           store_vector(a.dx + at, dx);
-          if (a.dresidual) store_vector(a.dresidual + at, dresidual);
+          if (a.dresidual) store_vector(a.dresidual + at, dy[u]);
           walk.next();
         }
       }

@@ -217,7 +217,7 @@ def _statistics(gpu, x, mean, variance, plan):
     sums = sums if by_columns else plan.statistics
     splits = plan.splits(sums, 3, by_columns)
     parts = splits * members if by_columns else splits
-    partial = gpu.workspace((sums, splits, 3), mean.dtype) if parts > 1 else None
+    partial = gpu.workspace((splits, 3, sums), mean.dtype) if parts > 1 else None
     gpu.extension.norm_statistics(
         gpu.dtype(x), gpu.format(plan.last), gpu.read(x), gpu.write(mean), gpu.write(variance), gpu.write(partial),
         plan.shape(gpu), by_columns, splits, gpu.stream,
@@ -235,7 +235,7 @@ def _weight_grad(gpu, dy, x, y, mean, variance, targets, plan, of_images, eps, t
     """Sums of dy and dy * h to targets (dw, db, sum of dy, sum of products), of which some may be None."""
     sums = plan.channels * (plan.images if of_images else 1)
     splits = plan.splits(sums, 2, plan.last, taken)
-    partial = gpu.workspace((sums, splits, 2), accumulator(dy.dtype)) if splits > 1 else None
+    partial = gpu.workspace((splits, 2, sums), accumulator(dy.dtype)) if splits > 1 else None
     gpu.extension.norm_weight_grad(
         gpu.dtype(dy), gpu.format(plan.last), gpu.read(dy), gpu.read(x), gpu.read(y), gpu.read(mean),
         gpu.read(variance), *map(gpu.write, targets), gpu.write(partial), plan.shape(gpu), of_images, splits, eps,
@@ -284,7 +284,7 @@ def _is_held(problem):
 
 
 register("batch_norm_grad", ("sums", _sums_fit), ("rows", anything))
-register("group_norm_forward", ("rows", _is_by_rows), ("sums", anything), ("rows", anything))  # last: if asked for
+register("group_norm_forward", ("rows", _is_by_rows, anything), ("sums", anything))
 register(
     "group_norm_grad",
     ("rows", lambda problem: problem.geometry.positions == 1 or _is_held(problem)),

@@ -1,57 +1,69 @@
-"""Batch and group normalisation."""
+"""Normalisation: batch norm by sums, group norm by sums and by rows, in both memory formats."""
 
-from bench.gates.row import BYTES, SECTORS, Row, draw
+from bench.gates.row import Row, draw
 from fastconv import cuda
 
 _EPS = 1e-5
-# Gradients need sums over dy and x before they can map them: where no block can hold a statistic, both are read twice.
-_TWICE = 1.75
-# Channels last, a thread reads the parameters of its channels one by one, once a block: much only at so small a shape.
-_PARAMETERS = 2.5
+_BATCH, _GROUPED, _ROWS = (8, 64, 16, 32), (2, 64, 32, 64), (128, 2048)
+_GROUPS = 4
+# All that goes into a sum is read before the sum is needed: where it is more than the registers of a block hold, it is
+# read again.
+_TWO_PASSES = 1.7
+# Of layer norm, the gradients of the weight read anew what those of the input have read; their partial sums and the
+# statistics of a row are much only beside so few rows.
+_TWO_KERNELS, _FEW_ROWS = 1.85, 1.15
 
 
 def rows():
-    """Rows of both memory formats."""
+    """Rows of statistics, forward pass and gradient."""
     for dtype in ("float16", "float32"):
         for last in (False, True):
             kind = f"{'last' if last else 'first'} {dtype}"
-            sectors = _PARAMETERS if last else SECTORS
-
-            def images(count, dtype=dtype, last=last):
-                x = draw(4, 64, 16, 16, dtype=dtype, last=last)
-                return (x.copy(order="K"),) * (count - 1) + (x,)
-
-            def normalised(images=images, dtype=dtype):
-                w = draw(64, dtype=dtype)
-                sums = draw(64)
-                return (*images(1), sums, sums**2, w, w)
-
-            def backward(images=images, dtype=dtype):
-                sums = draw(64)
-                return (*images(2), sums, sums**2, draw(64, dtype=dtype))
-
-            def groups(images=images, dtype=dtype):
-                return (*images(1), draw(64, dtype=dtype))
-
-            def row(name, make, call, moved=BYTES, kind=kind, sectors=sectors):
-                return Row(f"{name} {kind}", make, call, bytes=moved, sectors=sectors)
-
-            yield row("batch_norm statistics", lambda make=images: make(1), cuda.batch_norm_statistics)
-            yield row("batch_norm forward", normalised, batch_norm)
-            yield row("batch_norm grad", backward, batch_norm_grad, _TWICE)
-            yield row("group_norm forward", groups, group_norm, _TWICE if last else BYTES)
+            yield from _batch_rows(kind, dtype, last)
+            yield from _group_rows(kind, dtype, last)
+        yield from _layer_rows(dtype)
 
 
-def batch_norm(x, mean, variance, w, b):
-    """y of x."""
-    return cuda.batch_norm_forward(x, mean, variance, w, b, _EPS)
+def _batch_rows(kind, dtype, last):
+    def image():
+        return (draw(*_BATCH, dtype=dtype, last=last),)
+
+    def normalised():
+        x, w = draw(*_BATCH, dtype=dtype, last=last), draw(_BATCH[1], dtype=dtype)
+        residual = draw(*_BATCH, dtype=dtype, last=last)
+        return x, *cuda.batch_norm_statistics(x), w, w, _EPS, residual, True
+
+    def errors():
+        dy, y = (draw(*_BATCH, dtype=dtype, last=last) for _ in range(2))
+        x, mean, variance, w, _, eps, *_ = normalised()
+        return dy, x, mean, variance, w, eps, y
+
+    yield Row(f"batch_norm statistics {kind}", image, cuda.batch_norm_statistics)
+    yield Row(f"batch_norm forward {kind}", normalised, cuda.batch_norm_forward)
+    yield Row(f"batch_norm grad {kind}", errors, cuda.batch_norm_grad, bytes=_TWO_PASSES)
 
 
-def batch_norm_grad(dy, x, mean, variance, w):
-    """dx, dw and db of dy."""
-    return cuda.batch_norm_grad(dy, x, mean, variance, w, _EPS)
+def _group_rows(kind, dtype, last):
+    def image():
+        w = draw(_GROUPED[1], dtype=dtype)
+        return draw(*_GROUPED, dtype=dtype, last=last), _GROUPS, w, w, _EPS
+
+    def errors():
+        dy, (x, groups, w, _, eps) = image()[0], image()
+        return dy, x, *cuda.group_norm_forward(x, groups, w, w, eps)[1:], groups, w, eps
+
+    yield Row(f"group_norm forward {kind}", image, cuda.group_norm_forward, bytes=_TWO_PASSES)
+    yield Row(f"group_norm grad {kind}", errors, cuda.group_norm_grad, bytes=_TWO_PASSES)
 
 
-def group_norm(x, w):
-    """y of x in groups of 8 channels, and its statistics."""
-    return cuda.group_norm_forward(x, 8, w, w, _EPS)
+def _layer_rows(dtype):
+    def image():
+        w = draw(_ROWS[1], dtype=dtype)
+        return draw(*_ROWS, dtype=dtype), 1, w, w, _EPS
+
+    def errors():
+        dy, (x, groups, w, _, eps) = image()[0], image()
+        return dy, x, *cuda.group_norm_forward(x, groups, w, w, eps)[1:], groups, w, eps
+
+    yield Row(f"layer_norm forward {dtype}", image, cuda.group_norm_forward)
+    yield Row(f"layer_norm grad {dtype}", errors, cuda.group_norm_grad, bytes=_TWO_KERNELS, sectors=_FEW_ROWS)
