@@ -119,7 +119,7 @@ inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_byte
     return false;
   };
   // At stride 1 rows of four lanes share an access of shared memory without conflict, otherwise they do not.
-  const bool narrow = g.channels <= Tile::kFewLanes * run || (!flat && g.stride[1] == 1);
+  const bool narrow = g.channels <= Tile::kFewLanes * run || (!flat && g.stride[1] == 1 && plan.vectors);
   const int32_t lanes = narrow ? Tile::kFewLanes : Tile::kLanes;
   if (!accept(lanes, Tile::kBudget, false) && !accept(lanes, Tile::kLargest, false) &&
       !accept(Tile::kFewLanes, Tile::kLargest, true)) {

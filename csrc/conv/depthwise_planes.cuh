@@ -24,8 +24,12 @@ struct DepthwisePlanesThread {
                                                    const DepthwisePlanesPlace& at, int run) {
     const int thread = threadIdx.x;
     unit = thread % plan.lanes;
-    row = thread / plan.lanes % plan.groups * DepthwisePlanesTile::kRows;
-    plane = thread / plan.lanes / plan.groups;
+    // Neighbours share an access of shared memory. At an even stride groups of rows begin in the same bank,
+    // planes do not.
+    const int rest = thread / plan.lanes;
+    const bool by_planes = plan.gather.stride[1] % 2 == 0;
+    plane = by_planes ? rest % plan.planes : rest / plan.groups;
+    row = (by_planes ? rest / plan.planes : rest % plan.groups) * DepthwisePlanesTile::kRows;
     computes = unit < plan.units && plane < at.planes && unit * run < at.columns && row < at.rows;
   }
 };

@@ -65,7 +65,11 @@ inline bool plan_weight_grad_planes(const Window& window, int run, int element_b
   // they access neighbouring banks. One quad more than the last window is read.
   const int64_t phase_quads = tile.phase_quads + 1;
   int64_t row_quads = phase_quads * tile.phases;
-  row_quads = g.stride[1] == 1 ? from_on(row_quads, tile.units % 8) : row_quads | 1;
+  for (int more = 0; more < 8; ++more) {
+    if ((g.stride[1] * (row_quads + more) - tile.units) % 8 != 0) continue;
+    row_quads += more;
+    break;
+  }
   const int64_t slots = depthwise_span(g, 0);
   const int64_t slot_quads = row_quads * tile.rows;
   const int64_t plane_quads =
