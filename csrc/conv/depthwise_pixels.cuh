@@ -90,6 +90,32 @@ __device__ __forceinline__ void add_depthwise_row(Quad<A> (&acc)[DepthwisePixels
   }
 }
 
+/// Write what is staged of `steps` positions of the first axis from p on. All threads call.
+///
+/// staged: [step, row, column, channel] of the block, its rows and columns as many as the tile's.
+template <class T>
+__device__ __forceinline__ void store_depthwise_pixels(T* __restrict__ y, const T* staged,
+                                                       const DepthwisePixels& plan,
+                                                       const DepthwisePixelsPlace& at, int64_t image, int p,
+                                                       int steps) {
+  constexpr int kChannels = kRun<accumulator_t<T>>;
+  const DepthwiseGather& g = plan.gather;
+  const int pitch = plan.units * DepthwisePixelsTile::kPixels;
+  const int channels = min(plan.lanes * kChannels, g.channels - at.channel);
+  const SmallDivisor by_channels(channels), by_columns(at.columns), by_rows(at.rows);
+  __syncthreads();
+  for (int i = threadIdx.x; i < steps * at.rows * at.columns * channels; i += plan.threads) {
+    uint32_t channel = i;
+    uint32_t column = by_channels.divide(channel);
+    uint32_t row = by_columns.divide(column);
+    const uint32_t step = by_rows.divide(row);
+    const int64_t line = (image * g.output[0] + p + step) * g.output[1] + at.row + row;
+    const int64_t position = line * g.output[2] + at.column + column;
+    const int from = ((step * plan.tile_rows + row) * pitch + column) * plan.lanes * kChannels + channel;
+    y[position * g.channels + at.channel + channel] = staged[from];
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads, DepthwisePixelsTile::kMinBlocksPerSm<T>)
     depthwise_gather_pixels_kernel(const T* __restrict__ x,  // [N, *size, C]
@@ -132,21 +158,23 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads, DepthwisePix
       for (int d = max(begin, loaded + 1); d < end; ++d) load_depthwise_pixels(x, tile, plan, at, image, d);
       loaded = max(loaded, end - 1);
       __syncthreads();
-      if (!computes || step >= steps) continue;
-      const bool finite = all_finite(wild);
+      const bool active = computes && step < steps;
       Quad<A> acc[kP] = {};
-      for (int t = 0; t < g.kernel[0]; ++t) {
-        const int d = begin + step * g.stride[0] + t * g.dilation[0];
-        if (d < 0 || d >= g.size[0]) continue;
-        for (int r = 0; r < g.kernel[1]; ++r) {
-          const int h = row * g.stride[1] + r * g.dilation[1];
-          if (at.top + h < 0 || at.top + h >= g.size[1]) continue;
-          const int first = (d % plan.slots * plan.rows + h) * plan.columns + unit * kP * g.stride[2];
-          const Quad<A>* tap = taps + (t * g.kernel[1] + r) * g.kernel[2] * plan.tap_quads() + lane;
-          if (finite) {
-            add_depthwise_row<false>(acc, tile + first * plan.lanes + lane, tap, plan, column);
-          } else {
-            add_depthwise_row<true>(acc, tile + first * plan.lanes + lane, tap, plan, column);
+      if (active) {
+        const bool finite = all_finite(wild);
+        for (int t = 0; t < g.kernel[0]; ++t) {
+          const int d = begin + step * g.stride[0] + t * g.dilation[0];
+          if (d < 0 || d >= g.size[0]) continue;
+          for (int r = 0; r < g.kernel[1]; ++r) {
+            const int h = row * g.stride[1] + r * g.dilation[1];
+            if (at.top + h < 0 || at.top + h >= g.size[1]) continue;
+            const int first = (d % plan.slots * plan.rows + h) * plan.columns + unit * kP * g.stride[2];
+            const Quad<A>* tap = taps + (t * g.kernel[1] + r) * g.kernel[2] * plan.tap_quads() + lane;
+            if (finite) {
+              add_depthwise_row<false>(acc, tile + first * plan.lanes + lane, tap, plan, column);
+            } else {
+              add_depthwise_row<true>(acc, tile + first * plan.lanes + lane, tap, plan, column);
+            }
           }
         }
       }
@@ -156,13 +184,16 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads, DepthwisePix
         const int channel = at.channel + depthwise_channel<A>(plan, lane, k);
         if (b && channel < g.channels) bias[k] = widen(b[channel]);
       }
+      // Where vectors do not fit, pixels are written through shared memory, along the memory of y.
+      T* staged = reinterpret_cast<T*>(taps + static_cast<int>(g.kernel.product()) * plan.tap_quads());
+      const int channels = plan.lanes * kR, first_pixel = (step * plan.tile_rows + row) * plan.units + unit;
       const int64_t position =
           ((image * g.output[0] + p0 + step) * g.output[1] + at.row + row) * g.output[2] + at.column +
           unit * kP;
-      T* to = y + position * g.channels + at.channel;
+      T* to = plan.vectors ? y + position * g.channels + at.channel : staged + first_pixel * kP * channels;
 #pragma unroll
-      for (int j = 0; j < kP; ++j, to += g.channels) {
-        if (unit * kP + j >= at.columns) continue;
+      for (int j = 0; j < kP; ++j, to += plan.vectors ? g.channels : channels) {
+        if (!active || unit * kP + j >= at.columns) continue;
         Vector<T, kR> out;
 #pragma unroll
         for (int k = 0; k < kR; ++k) out[k] = narrow<T>(activate(acc[j][k] + bias[k], activation));
@@ -171,11 +202,9 @@ __global__ void __launch_bounds__(DepthwisePixelsTile::kMaxThreads, DepthwisePix
           continue;
         }
 #pragma unroll
-        for (int k = 0; k < kR; ++k) {
-          const int channel = depthwise_channel<A>(plan, lane, k);
-          if (at.channel + channel < g.channels) to[channel] = out[k];
-        }
+        for (int k = 0; k < kR; ++k) to[k * plan.lanes + lane] = out[k];
       }
+      if (!plan.vectors) store_depthwise_pixels(y, staged, plan, at, image, p0, steps);
     }
   }
 }

@@ -69,7 +69,9 @@ inline bool lay_out(DepthwisePixels& plan, bool weight_grad, int64_t budget) {
   int64_t columns = int64_t{plan.units * Tile::kPixels - 1} * g.stride[2] + (taps - 1) * g.dilation[2] + 1;
   columns |= plan.lanes == Tile::kLanes ? 0 : 1;  // rows of four lanes begin in different banks by turns
   const int64_t results = int64_t{plan.units} * plan.tile_rows * plan.steps * plan.lanes;
-  const int64_t beside = weight_grad ? results * Tile::kPixels : g.kernel.product() * plan.tap_quads();
+  const int64_t held = results * Tile::kPixels;  // quads of the tile of the result
+  const int64_t beside =
+      weight_grad ? held : g.kernel.product() * plan.tap_quads() + (plan.vectors ? 0 : held);
   const int64_t quads = slots * rows * columns * plan.lanes + beside;
   if ((results > Tile::kMaxThreads && !weight_grad) || 16 * quads > budget) return false;
   plan.slots = static_cast<int32_t>(slots);
@@ -118,7 +120,8 @@ inline bool plan_pixels(const DepthwiseGather& gather, int run, int element_byte
     }
     return false;
   };
-  // At stride 1 rows of four lanes share an access of shared memory without conflict, otherwise they do not.
+  // At stride 1 rows of four lanes share an access of shared memory without conflict, otherwise they do not;
+  // and pixels that no vector fits are best written in long runs.
   const bool narrow = g.channels <= Tile::kFewLanes * run || (!flat && g.stride[1] == 1 && plan.vectors);
   const int32_t lanes = narrow ? Tile::kFewLanes : Tile::kLanes;
   if (!accept(lanes, Tile::kBudget, false) && !accept(lanes, Tile::kLargest, false) &&
