@@ -63,10 +63,11 @@ __device__ __forceinline__ int32_t take(int64_t& rest, const Divisor& divisor, b
   return remainder;
 }
 
-/// Add the meetings of a thread: `rows` positions along the second axis from `at` on, in planes `step`
-/// elements apart.
+/// Add the meetings of kRows positions along the second axis from `at` on: in kWide channels if `whole`,
+/// otherwise in one.
 ///
-/// source, w: of one pair. acc: a quad a row for channels last, an element a row otherwise.
+/// source: the plane, its positions `step` elements apart. w: its filter, the next one filter_step elements
+/// on.
 template <int kWide, int kRows, class T, class A>
 __device__ __forceinline__ void add_depthwise_meetings(A (&acc)[kRows][kWide], const T* __restrict__ source,
                                                        const T* __restrict__ w,

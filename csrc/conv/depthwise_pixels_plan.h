@@ -10,16 +10,14 @@ struct DepthwisePixelsTile {
   // Caps registers at 128 a thread, where none spills; double needs more.
   template <class T>
   static constexpr int kMinBlocksPerSm = sizeof(T) == 8 ? 1 : 2;
-  static constexpr int kPixels =
-      8;  // neighbouring outputs that a thread computes, each 16 bytes of accumulators
-  static constexpr int kTaps = 8;   // neighbouring taps that a thread of the weight gradient sums
-  static constexpr int kChunk = 4;  // taps between two moves of the registers that hold the source
-  static constexpr int kLanes = 8;  // threads side by side in the channels: 128 bytes of accumulators
-  static constexpr int kFewLanes =
-      4;  // with few channels, or where a ring of slices in three axes has to fit
-  static constexpr int kMostSteps = 8;        // outputs along the first axis that a block computes at once
-  static constexpr int kLeastThreads = 64;    // of a block, before the larger budget is taken
-  static constexpr int kLeastSide = 14;       // of a tile in either axis, likewise
+  static constexpr int kPixels = 8;         // neighbouring outputs of a thread, each a quad of channels
+  static constexpr int kTaps = 8;           // neighbouring taps that a thread of the weight gradient sums
+  static constexpr int kChunk = 4;          // taps between two moves of the registers that hold the source
+  static constexpr int kLanes = 8;          // threads side by side in the channels: 128 bytes of accumulators
+  static constexpr int kFewLanes = 4;       // with few channels, or where a ring along three axes has to fit
+  static constexpr int kMostSteps = 8;      // outputs along the first axis that a block computes at once
+  static constexpr int kLeastThreads = 64;  // of a block, before the larger budget is taken
+  static constexpr int kLeastSide = 14;     // of a tile in either axis, likewise
   static constexpr int kBudget = 48 * 1024;   // shared memory that needs no opt-in
   static constexpr int kLargest = 96 * 1024;  // what any GPU since 8.0 gives one block
   static constexpr int kEnoughBlocks = 1056;  // above, a block computes several images with the same taps

@@ -164,7 +164,7 @@ inline bool lay_out(DepthwisePlanes& plan, int run, int element_bytes, int64_t b
 
 /// Divide a gather for channels first; false where no tile holds it and the direct kernels serve.
 ///
-/// run: accumulators in a quad. vector: elements in 16 bytes. aligned: whether source and result are.
+/// run: accumulators in a quad. aligned: whether source and result are.
 inline bool plan_planes(const DepthwiseGather& gather, int run, int element_bytes, bool aligned,
                         DepthwisePlanes& plan) {
   using depthwise::divide_up;
