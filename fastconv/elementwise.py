@@ -28,6 +28,11 @@ class Function(NamedTuple):
     input_grad: Callable
     reads: str = "input"
 
+    @property
+    def parameters(self):
+        """How many parameters it takes."""
+        return self.forward.__code__.co_argcount - 2
+
 
 def _sigmoid(xp, x):
     e = xp.exp(-xp.abs(x))

@@ -1,5 +1,7 @@
 """Activation functions: PyTorch's values, gradients and NaN; one rounding for halves; every refusal."""
 
+import importlib
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -163,6 +165,34 @@ def test_storage_changes_no_argument_and_no_result_but_by_rounding(name, options
         np.testing.assert_allclose(ours(stored), want, rtol=1e-13, atol=1e-15, err_msg=storage)
         assert ours(stored).dtype.isnative
         assert stored.tobytes() == before
+
+
+@pytest.mark.parametrize(
+    "call", [F.gelu, F.sigmoid, lambda x: F.softmax(x, 1), lambda x: F.prelu(x, x.detach()[0, :, 0, 0])]
+)
+def test_memory_format_is_kept(call):
+    x = np.moveaxis(normal(2, 4, 5, 3), -1, 1)
+    t = tensor(x, requires_grad=True)
+    y = call(t)
+    dy = normal(2, 3, 4, 5)  # of the other format
+    (dx,) = grad(y, t, tensor(dy))
+    assert y.data.strides == x.strides
+    assert dx.data.strides == x.strides
+    plain = tensor(np.ascontiguousarray(x), requires_grad=True)
+    z = call(plain)
+    np.testing.assert_allclose(y.data, z.data, rtol=1e-14)
+    np.testing.assert_allclose(dx.data, grad(z, plain, tensor(dy))[0].data, rtol=1e-13, atol=1e-15)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    threads = importlib.import_module("fastconv.cpu.threads")
+    x = normal(3, 5, 141, 143).astype("float32")
+    for call in (F.gelu, lambda x: F.softmax(x, 1), lambda x: F.softmax(x, -1), lambda x: F.glu(x[:, :4], 1)):
+        results = []
+        for count in (1, 2, 3):
+            with threads.num_threads(count):
+                results.append(call(x).tobytes())
+        assert len(set(results)) == 1
 
 
 def test_softmax_does_not_overflow():

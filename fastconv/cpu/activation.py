@@ -1,10 +1,11 @@
 """Softmax, prelu and glu on the CPU: each one pass over memory, or one a row."""
 
+import functools
 import math
 
 import numpy as np
 
-from fastconv.arrays import accumulator
+from fastconv import arrays
 from fastconv.cpu.elementwise import memory_order
 from fastconv.cpu.gate_kernels import (
     BLOCK,
@@ -24,6 +25,8 @@ from fastconv.cpu.softmax_kernels import (
 )
 from fastconv.cpu.storage import memory
 from fastconv.cpu.threads import parallel_for
+
+accumulator = functools.cache(arrays.accumulator)  # finding the name of a dtype takes a microsecond
 
 _SPEED = 1  # elements in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread
 
@@ -81,8 +84,8 @@ def prelu_grad(dy, x, w):
         tasks = _prelu_tasks(dx.size, channels, lanes)
         partial = np.empty(tasks * channels if last else tasks)
         run = prelu_grad_last if last else prelu_grad_first
-        arrays = (memory(dy), memory(x), memory(w), memory(dx), partial)
-        parallel_for(run, tasks, dx.size / _SPEED, *arrays, np.zeros(0, accumulator(x.dtype)), channels, lanes)
+        memories = (memory(dy), memory(x), memory(w), memory(dx), partial)
+        parallel_for(run, tasks, dx.size / _SPEED, *memories, np.zeros(0, accumulator(x.dtype)), channels, lanes)
         # A row may be cut into pieces, which follow each other.
         dw = partial.reshape(-1, channels, -(-lanes // BLOCK)).sum(axis=(0, 2))
     return _restored(dx, order), dw.reshape(w.shape).astype(dx.dtype)
@@ -136,6 +139,6 @@ def _along(kernels, axis, log, *operands):
         outer = y.size // (length * lanes)
         tasks = outer if lanes == 1 else outer * -(-lanes // LANES)
         kept = np.zeros(0, accumulator(dtype))  # its dtype is that of the arithmetic
-        arrays = [memory(v) for v in (*operands, y)]
-        parallel_for(kernels[lanes > 1], tasks, 2 * y.size / _SPEED, *arrays, kept, length, lanes, log)
+        memories = [memory(v) for v in (*operands, y)]
+        parallel_for(kernels[lanes > 1], tasks, 2 * y.size / _SPEED, *memories, kept, length, lanes, log)
     return _restored(y, order)

@@ -51,7 +51,7 @@ def _mapped(direction, function, parameters, *operands):
     y = np.empty(operands[0].shape, dtype if dtype.isnative else dtype.newbyteorder("="))
     size = y.size
     if size:
-        run = unary_kernel(direction, function, len(parameters), dtype.name)
+        run = unary_kernel(direction, function, len(parameters), dtype)
         arrays = [memory(v) for v in (*operands, y)]
         parallel_for(run, -(-size // _BLOCK), size / _SPEED, *arrays, *(float(p) for p in parameters))
     return y.reshape(shape) if order is None else y.transpose(np.argsort(order))
@@ -67,9 +67,9 @@ def memory_order(x):
 @functools.cache
 def unary_kernel(direction, function, parameters, dtype):
     """The kernel of a function with so many parameters on memory of a dtype."""
-    wide = accumulator(np.dtype(dtype) if dtype != "bfloat16" else np.dtype("float32"))
+    wide = accumulator(dtype)
     names = [f"p{i}" for i in range(parameters)]
-    name = f"{function}_{dtype}"
+    name = f"{function}_{dtype.name}"
     source = _SOURCE[direction].format(
         name=name,
         parameters="".join(f", {p}" for p in names),

@@ -1,8 +1,11 @@
 """Compile every kernel ahead of its first use."""
 
+import importlib
+
 import numpy as np
 
 from fastconv import cpu
+from fastconv.elementwise import FUNCTIONS
 from fastconv.errors import DTypeError
 from fastconv.window import Window
 
@@ -16,7 +19,7 @@ def warmup(dtypes=("float32",)):
     Kernels are kept on disk between processes: a container image that runs this once starts quickly.
 
     Args:
-        dtypes: Names of the dtypes that will be computed in. Halves run on the float32 kernels.
+        dtypes: Names of the dtypes that will be computed in. Halves run on the float32 kernels, but for activations.
 
     Raises:
         DTypeError: A name is no floating dtype of fastconv.
@@ -28,6 +31,24 @@ def warmup(dtypes=("float32",)):
         for channels_last in (False, True):
             for groups in (1, 4):
                 _run_all(np.dtype(dtype), channels_last, groups)
+    for name in sorted(set(dtypes)):
+        if name == "bfloat16":
+            importlib.import_module("ml_dtypes")  # registers the name with NumPy
+        _run_activations(np.dtype(name))
+
+
+def _run_activations(dtype):
+    """The operators whose kernels read and write halves themselves."""
+    x = np.ones((2, 4, 3), dtype)
+    for name, function in FUNCTIONS.items():
+        parameters = (0.5,) * function.parameters
+        cpu.unary_forward(x, name, parameters)
+        cpu.unary_input_grad(x, x, name, parameters)
+    for axis in (1, 2):
+        cpu.softmax_input_grad(x, cpu.softmax_forward(x, axis, False), axis, False)
+    cpu.glu_input_grad(cpu.glu_forward(x, 1), x, 1)
+    for y in (x, x[:, :, 0]):
+        cpu.prelu_grad(y, cpu.prelu_forward(y, x[0, :, 0]), x[0, :, 0])
 
 
 def _run_all(dtype, channels_last, groups):
