@@ -42,6 +42,8 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     glu_input_grad(dy, x, axis) -> dx
     prelu_forward(x, w) -> y                    w has one element, or is [C] for x [N, C, ...]
     prelu_grad(dy, x, w) -> dx, dw
+    normalize_forward(x, axis, eps) -> y        x over its length along an axis, or over eps if that is more
+    normalize_grad(dy, x, axis, eps) -> dx
 """
 
 import contextlib
@@ -65,6 +67,7 @@ OPERATORS = (
     "cross_entropy_forward", "cross_entropy_grad",
     "unary_forward", "unary_input_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
+    "normalize_forward", "normalize_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

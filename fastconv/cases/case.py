@@ -323,6 +323,8 @@ _SCALES = {
     "glu_input_grad": _of(scales.glu_input_grad_scale),
     "prelu_forward": _of(scales.prelu_forward_scale),
     "prelu_grad": scales.prelu_grad_scales,
+    "normalize_forward": _of(scales.normalize_forward_scale),
+    "normalize_grad": _of(scales.normalize_grad_scale),
 }
 
 
@@ -413,6 +415,8 @@ def _values_a_channel(x):
 _LENGTHS = {
     "softmax_forward": lambda x, axis, log: x.shape[axis],
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
+    "normalize_forward": lambda x, axis, eps: x.shape[axis],
+    "normalize_grad": lambda dy, x, axis, eps: x.shape[axis],
     "prelu_grad": lambda dy, x, w: (1, x.size // max(w.size, 1)),
     "cross_entropy_forward": lambda x, *rest: x.shape[1],
     "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],

@@ -1,4 +1,4 @@
-"""The functions of one number, softmax, glu and prelu as loops over single elements: see fastconv.cases.loops.
+"""Functions of one number, softmax, glu, prelu and normalize by loops over single elements: see fastconv.cases.loops.
 
 Where no slope is given it is that of a complex step, and infinity and NaN, at which formulas differ, are spelt out.
 """
@@ -13,6 +13,8 @@ import numpy
 __all__ = [
     "glu_forward",
     "glu_input_grad",
+    "normalize_forward",
+    "normalize_grad",
     "prelu_forward",
     "prelu_grad",
     "softmax_forward",
@@ -130,6 +132,34 @@ def prelu_grad(dy, x, w):
         if not right:
             terms[0 if w.size == 1 else at[1]].append(dy.item(at) * x.item(at))
     return dx, numpy.array([math.fsum(t) for t in terms]).reshape(w.shape)
+
+
+def normalize_forward(x, axis, eps):
+    """y of the shape of x."""
+    y = numpy.empty_like(x)
+    for at in _rows(x, axis):
+        values = x[at].tolist()
+        length = max(math.hypot(*values), eps) if not any(map(math.isnan, values)) else _NAN
+        y[at] = [_NAN if abs(v) == length == _INF else v / length for v in values]
+    return y
+
+
+def normalize_grad(dy, x, axis, eps):
+    """dx of the shape of x, by the matrix of derivatives."""
+    dx = numpy.empty_like(x)
+    for at in _rows(x, axis):
+        d, values = dy[at].tolist(), x[at].tolist()
+        if not all(map(math.isfinite, values)):
+            dx[at] = _NAN
+            continue
+        length = math.hypot(*values)
+        for j, v in enumerate(values):
+            if length < eps:
+                dx[at][j] = d[j] / eps
+            else:
+                slopes = [((i == j) - u * v / length**2) / length for i, u in enumerate(values)]
+                dx[at][j] = math.fsum(a * b for a, b in zip(d, slopes, strict=True))
+    return dx
 
 
 def _gate(b):

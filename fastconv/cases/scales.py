@@ -1,4 +1,4 @@
-"""Scales of the errors of functions of one number, softmax, glu and prelu, see fastconv.tolerance.bound."""
+"""Scales of the errors of functions of one number, softmax, glu, prelu and normalize, see fastconv.tolerance.bound."""
 
 import numpy
 
@@ -65,3 +65,17 @@ def prelu_grad_scales(case, wide):
         dx, _ = reference.prelu_grad(dy, x, w)
         _, products = reference.prelu_grad(abs(dy), numpy.where(x > 0, 1, -abs(x)), w)
     return abs(dx), abs(products)
+
+
+@numpy.errstate(invalid="ignore")
+def normalize_forward_scale(x, axis, eps):
+    """|y|: the length is as exact as its sum of squares."""
+    return abs(reference.normalize_forward(x, axis, eps))
+
+
+@numpy.errstate(invalid="ignore", divide="ignore", over="ignore")
+def normalize_grad_scale(dy, x, axis, eps):
+    """The formula with its difference made a sum."""
+    length = numpy.maximum(numpy.sqrt((x * x).sum(axis=axis, keepdims=True)), eps)
+    y = abs(x) / length
+    return (abs(dy) + y * (abs(dy) * y).sum(axis=axis, keepdims=True)) / length

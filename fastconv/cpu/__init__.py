@@ -12,6 +12,7 @@ from fastconv.cpu.activation import (
     softmax_input_grad,
 )
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cpu.distance import normalize_forward, normalize_grad
 from fastconv.cpu.elementwise import unary_forward, unary_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
@@ -59,6 +60,8 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "normalize_forward",
+    "normalize_grad",
     "pool_gather",
     "pool_scatter",
     "prelu_forward",

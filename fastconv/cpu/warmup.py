@@ -15,7 +15,7 @@ _WIDTHS = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "f
 def warmup(dtypes=("float32",)):
     """Compile every CPU kernel now, or load it from disk, so that no later call pays for it.
 
-    Takes some twenty seconds a dtype where nothing is on disk yet, and about one after that.
+    Takes some forty seconds a dtype where nothing is on disk yet, and about one after that.
     Kernels are kept on disk between processes: a container image that runs this once starts quickly.
 
     Args:
@@ -46,6 +46,7 @@ def _run_activations(dtype):
         cpu.unary_input_grad(x, x, name, parameters)
     for axis in (1, 2):
         cpu.softmax_input_grad(x, cpu.softmax_forward(x, axis, False), axis, False)
+        cpu.normalize_grad(x, cpu.normalize_forward(x, axis, 1e-12), axis, 1e-12)
     cpu.glu_input_grad(cpu.glu_forward(x, 1), x, 1)
     for y in (x, x[:, :, 0]):
         cpu.prelu_grad(y, cpu.prelu_forward(y, x[0, :, 0]), x[0, :, 0])

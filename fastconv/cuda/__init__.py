@@ -15,6 +15,7 @@ from fastconv.cuda.activation import (
 )
 from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.cuda.distance import normalize_forward, normalize_grad
 from fastconv.cuda.elementwise import unary_forward, unary_input_grad
 from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.matmul import matmul
@@ -65,6 +66,8 @@ __all__ = [
     "max_pool_forward",
     "max_pool_input_grad",
     "max_workspace",
+    "normalize_forward",
+    "normalize_grad",
     "pool_gather",
     "pool_scatter",
     "prelu_forward",

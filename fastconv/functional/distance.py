@@ -4,9 +4,9 @@ import math
 
 from fastconv import backend
 from fastconv.arrays import check_float, check_same_dtype, describe
-from fastconv.autograd import raw
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError
-from fastconv.functional.elementwise import abs, cast, clamp, div, mul, pow, sqrt, sub, where
+from fastconv.functional.elementwise import abs, cast, clamp, div, masked, mul, pow, sqrt, sub, where
 from fastconv.functional.operands import accumulator, array, as_axes, as_axis, check_broadcast, is_number, number
 from fastconv.functional.reduction import amax, amin
 from fastconv.functional.reduction import sum as total
@@ -32,8 +32,33 @@ def normalize(input, p=2.0, dim=1, eps=1e-12):
     check_float("normalize", "input", x)
     p, eps = _number("normalize", "p", p), _number("normalize", "eps", eps)
     axes, dtype = as_axes("normalize", "dim", dim, x.ndim), x.dtype.newbyteorder("=")
+    if p != 2 or len(axes) != 1 or x.ndim == 0 or eps <= 0:
+        return _normalized(input, p, axes, eps, dtype)
+    y = backend.of(x).normalize_forward(x, axes[0], eps)
+
+    def rule(dy, _):
+        if is_grad_enabled():
+            return (lambda: _normalize_gradient(dy, input, axes[0], eps),)
+        return (lambda: Tensor(backend.of(raw(dy), x).normalize_grad(raw(dy), x, axes[0], eps)),)
+
+    return record("normalize", y, (input,), rule, (input,))
+
+
+def _normalized(input, p, axes, eps, dtype):
+    """The same of functions that have gradients."""
     wide = cast(input, accumulator(dtype))
     return cast(div(wide, clamp(_norm(wide, p, axes, True), min=eps)), dtype)
+
+
+def _normalize_gradient(dy, x, axis, eps):
+    """dx of functions that have gradients."""
+    dtype, wide = dy.dtype, accumulator(dy.dtype)
+    dy, x = cast(dy, wide), cast(x, wide)
+    length = _norm(x, 2.0, (axis,), True)
+    inverse = div(1.0, clamp(length, min=eps))
+    y = mul(x, inverse)
+    along = masked(total(mul(dy, y), dim=axis, keepdim=True), ~(raw(length) < eps))
+    return cast(mul(sub(dy, mul(y, along)), inverse), dtype)
 
 
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):

@@ -15,6 +15,7 @@ from fastconv.reference.activation import (
     softmax_input_grad,
 )
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
+from fastconv.reference.distance import normalize_forward, normalize_grad
 from fastconv.reference.elementwise import unary_forward, unary_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
@@ -62,6 +63,8 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "normalize_forward",
+    "normalize_grad",
     "pool_gather",
     "pool_scatter",
     "prelu_forward",
