@@ -86,6 +86,9 @@ struct PatchColumn {
   Axes offset;  // the same along each axis; outside for every pixel past the last column
 };
 
+/// An offset that takes every position out of the image.
+constexpr int32_t kOutside = std::numeric_limits<int32_t>::min();
+
 /// The columns of a tile, an array a member: neighbours are read together.
 template <int kColumns>
 struct PatchColumns {
@@ -107,7 +110,7 @@ __device__ void describe(PatchColumns<kColumns>& columns, int i, int64_t column,
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
     const int32_t offset = tap.at[axis] * window.dilation[axis] - window.padding[axis];
-    columns.offset[axis][i] = column < end ? offset : std::numeric_limits<int32_t>::min();
+    columns.offset[axis][i] = column < end ? offset : kOutside;
     place = place * window.size[axis] + offset;
   }
   columns.at[i] = channel * x.channel_pitch + place * x.pixel_pitch;
