@@ -9,7 +9,7 @@ from fastconv import emulated, reference
 from fastconv.cases import operator_cases
 from fastconv.cuda import max_workspace, norm, use_algorithm
 from fastconv.tolerance import assert_within, batch_norm_scales, bound, group_norm_scales
-from tests.emulation import SCHEDULES, require, results_of, schedule
+from tests.emulation import SCHEDULES, huge, require, results_of, schedule, sparse
 
 DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
 EPS = 1e-5
@@ -219,6 +219,35 @@ def test_nothing_in_nothing_out(shape):
         assert results[0].shape == shape
         for gradient in results[1:3]:
             np.testing.assert_array_equal(gradient, np.zeros(shape[1]))
+
+
+@pytest.mark.parametrize("shape, algorithm", [((4_194_305, 520), "rows"), ((65_537, 1, 32_776), "sums")])
+def test_the_last_statistic_beyond_two_to_the_31(shape, algorithm):
+    """All but the last block of every launch is left out, so that what it writes is all there is to compare."""
+    x, w = sparse(shape, "float16"), np.linspace(0.5, 1.5, shape[1]).astype("float16")
+    x[-1] = normal(shape[1:], "float16", 0, 3)
+    with huge(), use_algorithm("group_norm_forward", algorithm):
+        y, mean, variance = emulated.group_norm_forward(x, 1, w, None, EPS)
+    exact = reference.group_norm_forward(x[-1:].astype("float64"), 1, w, None, EPS)
+    np.testing.assert_allclose(mean[-1:], exact[1], rtol=1e-6)
+    np.testing.assert_allclose(variance[-1:], exact[2], rtol=1e-6)
+    written = slice(-8, None)  # the last block of a map writes no more
+    np.testing.assert_allclose(y[-1].reshape(-1)[written], exact[0].reshape(-1)[written], rtol=2e-3, atol=2e-3)
+    with huge(), use_algorithm("group_norm_grad", "rows"):
+        dx, *_ = emulated.group_norm_grad(x, x, mean, variance, 1, w, EPS)
+    exact = reference.group_norm_grad(*wide(x[-1:], x[-1:], mean[-1:], variance[-1:]), 1, w, EPS)[0]
+    np.testing.assert_allclose(dx[-1].reshape(-1), exact.reshape(-1), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(2**28 + 5, 8), (5, 1, 2**29 + 16)])
+def test_the_last_elements_beyond_two_to_the_31(shape):
+    x, channels = sparse(shape, "float16"), np.linspace(0.5, 1.5, shape[1]).astype("float32")
+    x.reshape(-1)[-16:] = normal(16, "float16", 0)
+    with huge():
+        y = emulated.batch_norm_forward(x, channels, channels, None, None, EPS)
+    end = x.reshape(-1, 8)[-2:].astype("float64")
+    expected = (end - channels.astype("float64")) / np.sqrt(channels + EPS)
+    np.testing.assert_allclose(y.reshape(-1, 8)[-2:], expected, rtol=2e-3, atol=2e-3)
 
 
 SCHEDULED = [
