@@ -89,8 +89,9 @@ def batch_norm_statistics(x):
     """mean and biased variance [C]; see fastconv.backend."""
     plan = _plan(x)
     with launch("batch_norm_statistics", x) as gpu:
-        mean, variance = (gpu.empty((plan.groups,), accumulator(x.dtype)) for _ in range(2))
-        _statistics(gpu, dense(gpu, x, _last(plan, x)), mean, variance, plan)
+        mean, variance = (_statistic(gpu, (plan.groups,), x.dtype, plan) for _ in range(2))
+        if plan.elements:
+            _statistics(gpu, dense(gpu, x, _last(plan, x)), mean, variance, plan)
     return mean, variance
 
 
@@ -135,9 +136,9 @@ def group_norm_forward(x, groups, w, b, eps):
         last = _last(plan, x)
         x, w, b = dense(gpu, x, last), dense(gpu, w), dense(gpu, b)
         y = gpu.empty(x.shape, x.dtype, last)
-        mean, variance = (gpu.empty((plan.images, groups), accumulator(x.dtype)) for _ in range(2))
+        mean, variance = (_statistic(gpu, (plan.images, groups), x.dtype, plan) for _ in range(2))
         if not plan.elements:
-            mean[...], variance[...] = numpy.nan, numpy.nan
+            pass
         elif choose("group_norm_forward", _problem(gpu, plan, x)) == "rows":
             gpu.extension.norm_forward_rows(
                 gpu.dtype(x), gpu.format(plan.last), gpu.read(x), gpu.write(y), gpu.write(mean), gpu.write(variance),
@@ -197,22 +198,24 @@ def _problem(gpu, plan, x):
 
 def _parameter_gradients(gpu, dy, plan):
     """dw and db [C], zeros where no kernel will write them."""
-    pair = tuple(gpu.empty((plan.channels,), dy.dtype) for _ in range(2))
-    if not plan.elements:
-        for a in pair:
-            a[...] = 0
-    return pair
+    if plan.elements:
+        return tuple(gpu.empty((plan.channels,), dy.dtype) for _ in range(2))
+    return tuple(gpu.namespace.zeros((plan.channels,), dy.dtype.newbyteorder("=")) for _ in range(2))
+
+
+def _statistic(gpu, shape, dtype, plan):
+    """A mean or variance to be written; NaN where there is nothing that it could be of."""
+    if plan.elements:
+        return gpu.empty(shape, accumulator(dtype))
+    return gpu.namespace.asarray(numpy.full(shape, numpy.nan, accumulator(dtype)))
 
 
 def _statistics(gpu, x, mean, variance, plan):
-    if not plan.elements:
-        mean[...], variance[...] = numpy.nan, numpy.nan
-        return
-    numbers = 3 * plan.accumulator_size
+    bytes_of_sum = 3 * plan.accumulator_size
     members = plan.channels // plan.groups
     # Parts of columns lie in the workspace unless a single one is the whole statistic.
     sums = plan.channels if plan.shared else plan.images * plan.channels
-    worth_it = members == 1 or (plan.positions >= _FEWEST_ROWS and sums * numbers <= get_max_workspace())
+    worth_it = members == 1 or (plan.positions >= _FEWEST_ROWS and sums * bytes_of_sum <= get_max_workspace())
     by_columns = plan.last and worth_it
     sums = sums if by_columns else plan.statistics
     splits = plan.splits(sums, 3, by_columns)
