@@ -18,6 +18,7 @@
 #endif
 
 // FASTCONV_SHARED(float, tile, [2][8][132]); declares static shared memory, aligned for 128-bit accesses.
+// A struct there is filled through a reference: what a function returns into it, the tracer does not see.
 // FASTCONV_DYNAMIC_SHARED(__half, stages); names the dynamic shared memory of the launch; one a kernel.
 #ifdef __CUDACC__
 #define FASTCONV_SHARED(T, name, dims) __shared__ __align__(16) T name dims

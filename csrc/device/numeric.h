@@ -35,7 +35,8 @@ __host__ __device__ __forceinline__ __nv_bfloat16 narrow<__nv_bfloat16>(float va
   return __float2bfloat16_rn(value);
 }
 
-/// a * b + c with one rounding, on both compilers: ISO C++ does not contract by itself.
+/// a * b + c with one rounding, on both compilers: the emulator is compiled without contraction, nvcc may
+/// contract.
 __host__ __device__ __forceinline__ float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __host__ __device__ __forceinline__ double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
