@@ -7,6 +7,7 @@ import torch.nn.functional as T
 
 import fastconv.functional as F
 from fastconv.autograd import Tensor, grad
+from fastconv.cpu import loss_kernels
 from fastconv.creation import tensor
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.tolerance import assert_within
@@ -209,6 +210,41 @@ def test_arrays_in_arrays_out_tensors_in_tensors_out():
         assert isinstance(F.cross_entropy(*arguments), Tensor)
     assert type(F.mse_loss(x, x)) is np.ndarray
     assert isinstance(F.mse_loss(x, tensor(x, requires_grad=True)), Tensor)
+
+
+@pytest.mark.parametrize("options", CLASSES, ids=str)
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-13)])
+@pytest.mark.parametrize("shape", [(600, 3), (3, 70, 41, 3), (2, 3, 40, 17), (70, 1000)], ids=str)
+def test_cross_entropy_in_blocks_and_both_formats(shape, dtype, tolerance, options):
+    """Around the blocks of 512 positions and 64 rows, and the 16 lanes of a long row."""
+    x = normal(*shape).astype(dtype)
+    t, axis = target_of(shape)
+    options = {k: v.astype(dtype) if k == "weight" else v for k, v in weighted(options, shape, axis).items()}
+    last = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+    for smoothing in (0.0, 0.2):
+        ours, theirs = both("cross_entropy", **options, reduction="sum", label_smoothing=smoothing)
+        other = as_torch(x, True)
+        expected = theirs(other, as_torch(t))
+        (want,) = torch.autograd.grad(expected, other)
+        for stored in (x, last):
+            mine = tensor(stored, requires_grad=True)
+            y = ours(mine, t)
+            np.testing.assert_allclose(y.data, to_numpy(expected), rtol=10 * tolerance)
+            (dx,) = grad(y, mine)
+            np.testing.assert_allclose(dx.data, to_numpy(want), rtol=tolerance, atol=tolerance)
+            assert np.moveaxis(dx.data, 1, -1).flags.c_contiguous == np.moveaxis(stored, 1, -1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("dtype, kernel", [("float32", "_exp_single"), ("float64", "_exp_double")])
+def test_exponentials_are_within_two_units_in_the_last_place(dtype, kernel):
+    x = np.concatenate([np.linspace(-800, 0, 40_000), np.linspace(-1, 1, 20_000), [-np.inf, np.nan]]).astype(dtype)
+    function = getattr(loss_kernels, kernel)
+    y = np.array([function(v) for v in x], dtype)
+    exact = np.exp(x.astype(np.longdouble))
+    assert y[-2] == 0
+    assert np.isnan(y[-1])
+    unit = np.spacing(np.maximum(exact[:-1].astype(dtype), np.finfo(dtype).smallest_normal))
+    assert (np.abs(y[:-1] - exact[:-1]) <= 2 * unit).all()
 
 
 def test_one_hot_is_pytorchs():
