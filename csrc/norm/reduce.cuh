@@ -135,7 +135,7 @@ struct Moments {
     if (more == A(0)) return;
     if (count != A(0)) {
       const A apart = other.number[1] / more - number[1] / count;
-      number[2] += apart * apart * (count * (more / total));
+      number[2] = multiply_add(apart * apart, count * (more / total), number[2]);
     }
     number[0] = total;
     number[1] += other.number[1];

@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
 #pragma unroll
           for (int v = 0; v < V; ++v) {
             const A weighted = widen(dy[u][v]) * w.value[v];
-            sums.number[0] += weighted;
+            sums.number[0] = multiply_add(widen(dy[u][v]), w.value[v], sums.number[0]);
             sums.number[1] = multiply_add(weighted, (widen(x[u][v]) - mean) * inverse, sums.number[1]);
           }
           walk.next();
