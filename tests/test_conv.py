@@ -1,11 +1,14 @@
 """The public convolutions: PyTorch's results and gradients, every way to call them, every refusal."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 import fastconv
 import fastconv.functional as F
 from fastconv.errors import DeviceError, DTypeError, ShapeError
+from fastconv.window import Window
 from tests.gradients import check_gradients
 
 torch = pytest.importorskip("torch", reason="PyTorch is the specification of these functions")
@@ -259,3 +262,14 @@ def test_freed_and_changed_graphs_are_refused():
     x *= 2
     with pytest.raises(fastconv.GraphError, match=r"conv2d: graph: got an array .* changed in place"):
         y.backward()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_activations_of_the_contract_are_pytorchs(activation, backend):
+    rng = np.random.default_rng(0)
+    x, w, b = rng.standard_normal((2, 4, 9, 8)) * 3, rng.standard_normal((6, 2, 3, 3)), rng.standard_normal(6)
+    window = Window.conv(x, w, b, 1, 1, 1, 2, 2)
+    y = importlib.import_module(f"fastconv.{backend}").conv_forward(x, w, b, window, activation)
+    sums = torch.conv2d(*map(torch.tensor, (x, w, b)), padding=1, groups=2)
+    np.testing.assert_allclose(y, getattr(torch.nn.functional, activation)(sums).numpy(), rtol=1e-12, atol=1e-12)

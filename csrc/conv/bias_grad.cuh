@@ -11,6 +11,7 @@ namespace fastconv {
 
 struct BiasGradTile {
   static constexpr int kThreads = 256;
+  static constexpr int kMinBlocks = 6;  // leaves 40 registers a thread: at 32, a block more, sums would spill
   // Channels last, a warp reads 32 vectors of neighbouring channels, 512 bytes of a row.
   static constexpr int kRowsAtOnce = kThreads / kWarp;
   static_assert(kThreads % kWarp == 0, "whole warps only");
@@ -18,7 +19,7 @@ struct BiasGradTile {
 
 /// Channels first. One block, one channel and one part of N * positions, in vectors of kElements.
 template <class T, class Out, int kElements>
-__global__ void __launch_bounds__(BiasGradTile::kThreads)
+__global__ void __launch_bounds__(BiasGradTile::kThreads, BiasGradTile::kMinBlocks)
     conv_bias_grad_channels_first_kernel(const T* __restrict__ dy,   // [N, K, positions]
                                          Out* __restrict__ partial,  // [parts, K], all written
                                          int64_t batch, int32_t channels, int64_t positions, int parts) {
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(BiasGradTile::kThreads)
 
 /// Channels last. One block, 32 vectors of channels and one part of the rows.
 template <class T, class Out, int kElements>
-__global__ void __launch_bounds__(BiasGradTile::kThreads)
+__global__ void __launch_bounds__(BiasGradTile::kThreads, BiasGradTile::kMinBlocks)
     conv_bias_grad_channels_last_kernel(const T* __restrict__ dy,   // [rows, K]
                                         Out* __restrict__ partial,  // [parts, K], all written
                                         int64_t rows, int32_t channels, int32_t channel_tiles, int parts) {
