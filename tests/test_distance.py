@@ -8,10 +8,12 @@ import pytest
 import torch.nn.functional as T
 
 import fastconv.functional as F
+from fastconv import nn
 from fastconv.autograd import grad
 from fastconv.creation import tensor
 from fastconv.errors import DTypeError, ShapeError
 from tests.gradients import check_gradients
+from tests.storage import storages
 from tests.witness import as_torch, check_like_torch, to_numpy, torch
 
 
@@ -101,3 +103,25 @@ def test_every_dtype_is_rounded_once(dtype):
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call(normal(2, 3))
+
+
+def test_layers():
+    x1, x2 = normal(3, 4), normal(3, 4, seed=1)
+    ours = nn.CosineSimilarity(dim=0, eps=1e-3), nn.PairwiseDistance(p=3.0, keepdim=True)
+    theirs = torch.nn.CosineSimilarity(dim=0, eps=1e-3), torch.nn.PairwiseDistance(p=3.0, keepdim=True)
+    for mine, other in zip(ours, theirs, strict=True):
+        want = other(as_torch(x1), as_torch(x2)).numpy()
+        np.testing.assert_allclose(mine(x1, x2), want, rtol=1e-12)
+        assert repr(mine) == repr(other)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_normalize_of_every_storage(dtype, axis):
+    x = normal(3, 4, 5).astype(dtype)
+    want = T.normalize(as_torch(x.astype("float64")), dim=axis).numpy()
+    eps = float(np.finfo(dtype).eps)
+    for name, stored in storages(x):
+        y = F.normalize(stored, dim=axis)
+        assert y.dtype == np.dtype(dtype)
+        np.testing.assert_allclose(y.astype("float64"), want, rtol=4 * eps, atol=eps, err_msg=name)
