@@ -13,7 +13,7 @@ namespace fastconv {
 
 struct PoolForwardSplit {
   static constexpr int kThreads = 256;
-  static constexpr int kLoadsInFlight = 4;  // hides most of the latency, at few registers
+  static constexpr int kLoadsInFlight = 2;  // more would spill: positions take two registers each
   static_assert((kThreads & (kThreads - 1)) == 0, "trees halve the threads");
 };
 

@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     entry += plan.axis(a);
   }
   using Found = std::conditional_t<kMax, LargestSoFar<A, int32_t>, SumSoFar<A, int32_t>>;
-  const T neutral = narrow<T>(Found::neutral());
+  const T neutral = narrow<T>(Found::kNeutral);
   if (vectors) {
     load_box<kVector<T>>(x, operands, pooling, plan, origin, begin, end, neutral);
   } else {

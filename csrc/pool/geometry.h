@@ -29,7 +29,7 @@ class Divisor {
 
 /// n / d for n >= 0 and d > 0. In 64 bits a GPU divides by a call, around which registers would spill;
 /// numbers that need them are rare here and may take a loop.
-FASTCONV_HOST_DEVICE inline int64_t quotient(int64_t n, int64_t d) {
+__attribute__((always_inline)) FASTCONV_HOST_DEVICE inline int64_t quotient(int64_t n, int64_t d) {
   if ((n | d) >> 32 == 0) return static_cast<uint32_t>(n) / static_cast<uint32_t>(d);
   int64_t result = 0, rest = 0;
 #pragma unroll 1

@@ -11,13 +11,13 @@ namespace fastconv {
 /// The largest element so far and where it lies; At numbers positions, -1 is nowhere.
 template <class A, class At>
 struct LargestSoFar {
-  A value = neutral();
+  /// An element that changes nothing wherever it is taken.
+  static constexpr A kNeutral = -std::numeric_limits<A>::infinity();
+  A value = kNeutral;
   At at;
 
   /// first: of the positions to come, -1 if there are none.
   __device__ __forceinline__ explicit LargestSoFar(At first) : at(first) {}
-  /// An element that changes nothing wherever it is taken.
-  __device__ static __forceinline__ A neutral() { return -std::numeric_limits<A>::infinity(); }
 
   /// The next element, in the order of positions.
   __device__ __forceinline__ void take(A candidate, At position) {
@@ -40,10 +40,10 @@ struct LargestSoFar {
 
 template <class A, class At>
 struct SumSoFar {
-  A value = 0;
+  static constexpr A kNeutral = 0;
+  A value = kNeutral;
 
   __device__ __forceinline__ explicit SumSoFar(At) {}
-  __device__ static __forceinline__ A neutral() { return 0; }
   __device__ __forceinline__ void take(A summand, At) { value += summand; }
   __device__ __forceinline__ void join(const SumSoFar& other) { value += other.value; }
 };
