@@ -96,13 +96,15 @@ _ON_DEMAND = {
 
 
 def __getattr__(name):
+    if name == "cuda":  # the import makes it an attribute
+        return importlib.import_module("fastconv.cuda")
     if name not in _ON_DEMAND:
         raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
     return getattr(importlib.import_module(_ON_DEMAND[name]), name)
 
 
 def __dir__():
-    return sorted({*globals(), *_ON_DEMAND})
+    return sorted({*globals(), *_ON_DEMAND, "cuda"})
 
 
 __all__ = [

@@ -1,13 +1,14 @@
 """The face of the CUDA backend: where a call runs, by which kernel, in how much memory, and what it refuses."""
 
 import importlib
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fastconv
 from fastconv import backend, cuda
 from fastconv.arrays import FLOATS
 from fastconv.cases import operator_cases
@@ -20,6 +21,7 @@ from tests import cupy_stand_in
 from tests.emulation import require
 
 X = np.ones((2, 3, 5, 7), "f4")
+ROOT = Path(__file__).resolve().parent.parent
 STORAGES = ("contiguous", "channels_last")
 LARGEST = 300_000  # terms: an algorithm made for other problems takes long
 
@@ -208,4 +210,6 @@ def test_algorithms_that_do_not_exist_are_refused(operator, algorithm):
 
 def test_the_default_limit_is_what_the_documentation_says():
     assert workspace._DEFAULT == 256 * 2**20
-    assert fastconv.cuda is cuda
+    code = "import fastconv; print(fastconv.cuda.get_max_workspace())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout == f"{256 * 2**20}\n"
