@@ -9,7 +9,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from bench import shapes
-from bench.engines import Case, engine
+from bench.engines import Case
+from bench.libraries import engine
 from bench.machine import default_threads
 from bench.run import LAYOUTS, QUICK, itemsize
 

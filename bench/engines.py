@@ -294,19 +294,6 @@ class TorchEngine:
         return lambda: backward(dy, x, p.kernel, p.stride, p.padding, False, True, None)
 
 
-def engine(name):
-    """The engine of a name: "torch", "torch-cuda", or a backend of fastconv.
-
-    Raises:
-        ImportError: The library is not installed, or finds no GPU.
-    """
-    if name in ("cuda", "torch-cuda"):
-        from bench.engines_cuda import CudaEngine, TorchCudaEngine  # which import this module
-
-        return CudaEngine() if name == "cuda" else TorchCudaEngine()
-    return TorchEngine() if name == "torch" else FastconvEngine(name)
-
-
 def host_products(dtype):
     """Matrix products by NumPy and by fastconv on the CPU, and the operations of each."""
     dtype = wide_dtype(dtype)

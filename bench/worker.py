@@ -25,7 +25,8 @@ import time
 import numpy
 
 from bench.activations import Activation
-from bench.engines import Case, engine
+from bench.engines import Case
+from bench.libraries import engine
 
 
 class Server:

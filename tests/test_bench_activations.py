@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.activations import activations, rows
-from bench.engines import engine
+from bench.libraries import engine
 from bench.worker import Server
 
 pytest.importorskip("torch", reason="PyTorch is the peer")
