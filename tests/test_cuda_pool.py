@@ -123,7 +123,7 @@ def test_windows_around_the_edges_of_tiles(window, last):
         check_everything(*window, last, dtype)
 
 
-@pytest.mark.parametrize("channels", [1, 4, 8, 31, 40])
+@pytest.mark.parametrize("channels", [1, 4, 8, 20, 31, 40])
 def test_channels_around_vectors_and_tiles(channels):
     for dtype in ("float16", "float32"):
         check_everything((5, 6), 3, 2, 1, 1, False, True, dtype, channels)

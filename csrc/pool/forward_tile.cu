@@ -16,6 +16,9 @@ void launch_forward_tile(const T* x, T* y, int64_t* indices, const Pooling& pool
   }
   const int32_t innermost = pooling.lanes > 1 ? pooling.lanes : pooling.axis[2].size;
   const bool vectors = is_aligned(x) && innermost % kVector<T> == 0;
+  if (vectors && pooling.lanes > 1 && tile.lanes % kVector<T> != 0) {
+    throw DispatchError("a pooling tile whose channels are no whole vectors");
+  }
   const int32_t outputs[3] = {pooling.axis[0].output, pooling.axis[1].output, pooling.axis[2].output};
   const int32_t stride = pooling.axis[2].adaptive() ? 1 : pooling.axis[2].stride;
   // Whole sectors if all rows of x consist of them; other rows are loaded one after the other without a gap.

@@ -117,10 +117,9 @@ _INPUT_GRAD = (_input_grad_results, _input_grad_box, lambda axis: min(axis.strid
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
 def _grown(direction, axes, planes, lanes, itemsize, box_bytes):
     """The Tile of a problem, or None."""
-    widths, width = [], min(lanes, _LANES)
-    while width >= 1 and (not widths or (width * itemsize >= _SECTOR_BYTES and lanes > _LANES // 2)):
-        widths.append(width)
-        width //= 2
+    widths, sector = [min(lanes, _LANES)], _SECTOR_BYTES // itemsize
+    while widths[-1] % (2 * sector) == 0:  # only whole sectors, and so whole vectors
+        widths.append(widths[-1] // 2)
     tiles = [_grown_to(direction, axes, planes, lanes, box_bytes, width) for width in widths]
     return min((tile for tile in tiles if tile), key=_cost, default=None)
 
