@@ -111,6 +111,7 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
 #pragma unroll
   for (int a = 0; a < 3; ++a) {
     const PoolAxis& axis = pooling.axis[a];
+#pragma unroll 1
     for (int32_t i = threadIdx.x; i < plan.axis(a); i += PoolForwardTile::kThreads) {
       const int32_t p = origin.axis[a] + i;
       if (p >= axis.output) continue;

@@ -14,13 +14,14 @@ namespace fastconv {
 
 struct PoolInputGradTile {
   static constexpr int kThreads = 256;
-  static constexpr int kLoadsInFlight = 4;  // hides most of the latency, at few registers
+  static constexpr int kMinBlocksPerSm = 4;  // 64 registers: left to itself, the compiler spills
+  static constexpr int kLoadsInFlight = 4;   // hides most of the latency, at few registers
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
 /// A tile of dx from a box of dy in shared memory; planes have fewer than 2^31 positions.
 template <class T, bool kMax>
-__global__ void __launch_bounds__(PoolInputGradTile::kThreads)
+__global__ void __launch_bounds__(PoolInputGradTile::kThreads, PoolInputGradTile::kMinBlocksPerSm)
     pool_input_grad_tile_kernel(const T* __restrict__ dy,             // [planes, *output, lanes]
                                 const int64_t* __restrict__ indices,  // like dy; nullptr for averages
                                 T* __restrict__ dx,                   // [planes, *size, lanes], all written
@@ -42,6 +43,7 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
     const int32_t last = origin.axis[a] + plan.axis(a) - 1;
     begin[a] = axis.covering(origin.axis[a]).start;
     end[a] = axis.covering(last < axis.size ? last : axis.size - 1).stop;
+#pragma unroll 1
     for (int32_t i = threadIdx.x; i < plan.axis(a); i += PoolInputGradTile::kThreads) {
       const int32_t at = origin.axis[a] + i;
       const Span windows = at < axis.size ? axis.covering(at) : Span{begin[a], begin[a]};
@@ -50,6 +52,7 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
     }
     entry += plan.axis(a);
     if (!kMax) {
+#pragma unroll 1
       for (int32_t i = threadIdx.x; i < plan.box(a); i += PoolInputGradTile::kThreads) {
         const bool exists = begin[a] + i < axis.output;
         counts[box_entry + i] = exists ? axis.counted(begin[a] + i, averaging.include_padding) : 1;
@@ -111,13 +114,14 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads)
 }
 
 struct PoolInputGradDirect {
-  static constexpr int kThreads = 256;  // one element of dx each; neighbours write neighbours
+  static constexpr int kThreads = 256;       // one element of dx each; neighbours write neighbours
+  static constexpr int kMinBlocksPerSm = 2;  // 128 registers: left to itself, the compiler spills
 };
 
 /// The same from global memory, whatever the sizes: for windows whose box would not fit shared memory. Tiles
 /// have kThreads results at most, and no box.
 template <class T, bool kMax>
-__global__ void __launch_bounds__(PoolInputGradDirect::kThreads)
+__global__ void __launch_bounds__(PoolInputGradDirect::kThreads, PoolInputGradDirect::kMinBlocksPerSm)
     pool_input_grad_direct_kernel(const T* __restrict__ dy,             // [planes, *output, lanes]
                                   const int64_t* __restrict__ indices,  // like dy; nullptr for averages
                                   T* __restrict__ dx,                   // [planes, *size, lanes], all written
