@@ -3,6 +3,7 @@
 An array is numpy.ndarray or cupy.ndarray; everything else is refused, never converted in silence.
 """
 
+import contextlib
 import sys
 
 import numpy
@@ -12,6 +13,7 @@ from fastconv.errors import DTypeError
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 HALVES = ("float16", "bfloat16")  # storage only: arithmetic on them is float32
 
+_ANYWHERE = contextlib.nullcontext()
 _SAMPLE = 4096  # elements of a large array that its fingerprint reads
 
 
@@ -34,6 +36,11 @@ def is_array(value):
 def device_of(array):
     """Name of the array's device: "cpu", or "cuda:0" and so on."""
     return f"cuda:{array.device.id}" if is_cupy(array) else "cpu"
+
+
+def on_device_of(array):
+    """A context in which the GPU of a CuPy array is current, for CuPy computes and allocates there and nowhere else."""
+    return array.device if is_cupy(array) else _ANYWHERE
 
 
 def namespace_of(array):

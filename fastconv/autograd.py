@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy
 
-from fastconv.arrays import describe, device_of, fingerprint, is_array, is_float, namespace_of
+from fastconv.arrays import describe, device_of, fingerprint, is_array, is_float, namespace_of, on_device_of
 from fastconv.errors import DTypeError, GraphError, ShapeError
 
 _state = threading.local()
@@ -362,7 +362,8 @@ def _seed(operator, output, gradient):
                 operator, "gradient", f"None for a tensor {list(output.shape)}", "a gradient of that shape",
                 "or reduce the tensor to one element first",
             )  # fmt: skip
-        return Tensor(namespace_of(output.data).ones_like(output.data))
+        with on_device_of(output.data):
+            return Tensor(namespace_of(output.data).ones_like(output.data))
     gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if gradient.shape != output.shape:
         raise ShapeError(operator, "gradient", list(gradient.shape), list(output.shape))
@@ -391,8 +392,9 @@ def _propagate(outputs, seeds, operator, retain_graph, create_graph, wanted=None
                 results.append((edge, dy))
             if is_leaf:
                 continue
-            for source, gradient in edge.gradients(dy, useful):
-                _add(pending, source, gradient)
+            with on_device_of(dy.data):
+                for source, gradient in edge.gradients(dy, useful):
+                    _add(pending, source, gradient)
             if not retain_graph:
                 edge.free()
     return results

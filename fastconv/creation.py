@@ -2,7 +2,7 @@
 
 import numpy
 
-from fastconv.arrays import describe, is_array, namespace_of
+from fastconv.arrays import describe, is_array, namespace_of, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 
@@ -28,7 +28,8 @@ def tensor(data, requires_grad=False, dtype=None):
     if not is_array(data):
         data = _from_numbers(data)
     if dtype is not None:
-        data = data.astype(dtype, copy=False)
+        with on_device_of(data):
+            data = data.astype(dtype, copy=False)
     return Tensor(data, requires_grad)
 
 
@@ -86,7 +87,7 @@ def zeros_like(input):
     Raises:
         DTypeError: input is no array.
     """
-    return Tensor(_like("zeros_like", input))
+    return Tensor(_filled("zeros_like", input))
 
 
 def ones_like(input):
@@ -101,16 +102,15 @@ def ones_like(input):
     Raises:
         DTypeError: input is no array.
     """
-    data = _like("ones_like", input)
-    data[...] = 1
-    return Tensor(data)
+    return Tensor(_filled("ones_like", input))
 
 
-def _like(operator, input):
+def _filled(operator, input):
     array = raw(input)
     if not is_array(array):
         raise DTypeError(operator, "input", describe(input), "a Tensor or array")
-    return namespace_of(array).zeros_like(array, order="K")
+    with on_device_of(array):
+        return getattr(namespace_of(array), operator)(array, order="K")
 
 
 def _shape(shape):

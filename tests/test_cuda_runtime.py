@@ -48,7 +48,7 @@ def test_the_device_of_the_arrays_is_current_and_its_stream_is_used(cupy):
         assert gpu.stream == cupy_stand_in.streams[1].ptr
         y = gpu.empty((2, 3), np.dtype(">f4"))
         assert (y.device.id, y.dtype.str) == (1, "<f4")
-        assert gpu.read(x) == x.ctypes.data
+        assert gpu.read(x) == x.data.ptr
         assert gpu.read(None) == 0
     assert cupy_stand_in.current == [0]
 

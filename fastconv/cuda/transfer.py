@@ -20,8 +20,26 @@ def to_device(array, index):
     """
     with _reachable(index):
         device = cupy.cuda.Device(index)
-        with device:
-            return cupy.asarray(numpy.ascontiguousarray(array) if isinstance(array, numpy.ndarray) else array)
+        if isinstance(array, numpy.ndarray):
+            with device:
+                return cupy.asarray(array, order="C")
+        return _of_another_gpu(array, device)
+
+
+def _of_another_gpu(array, device):
+    """A copy on a GPU of a CuPy array of another one, in the order of both their current streams."""
+    with array.device:  # CuPy copies nothing but contiguous memory from GPU to GPU
+        dense = cupy.ascontiguousarray(array)
+        source = cupy.cuda.get_current_stream()
+        written = source.record()
+    with device:
+        target = cupy.cuda.get_current_stream()
+        target.wait_event(written)
+        y = cupy.array(dense)
+        read = target.record()
+    with array.device:  # before the pool gives the memory to what comes next on that stream
+        source.wait_event(read)
+    return y
 
 
 def as_stored(array, index=0):
@@ -53,6 +71,8 @@ def from_cuda_array_interface(value):
     if not dtype.isnative:
         raise DTypeError("asarray", "value", interface["typestr"], "an array of the machine's byte order")
     before, size = _extent(shape, strides, dtype.itemsize)
+    if address == 0:  # how an array without elements may say that it has no memory
+        return cupy.ndarray(shape, dtype)
     memory = cupy.cuda.UnownedMemory(address - before, size, value)
     array = cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(memory, before), strides)
     stream = interface.get("stream")

@@ -88,6 +88,7 @@ from fastconv.functional.loss import (
 )
 from fastconv.functional.methods import attach
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
+from fastconv.functional.operands import on_device
 from fastconv.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -275,3 +276,6 @@ __all__ = [
     "var",
     "where",
 ]
+
+globals().update({name: on_device(globals()[name]) for name in __all__})
+del on_device

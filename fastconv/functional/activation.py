@@ -125,7 +125,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False, ge
         return leaky_relu(input, (lower + upper) / 2)
     xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
     slopes = xp.asarray(generator.numpy.uniform(lower, upper, x.shape)).astype(dtype)
-    return mul(cast(input, dtype), xp.where(x <= 0, slopes, dtype.type(1)))
+    return mul(cast(input, dtype), xp.where(x <= 0, slopes, dtype.type(1)).astype(dtype, copy=False))
 
 
 @_documented(

@@ -8,7 +8,7 @@ that were broadcast. Dtypes mix as in PyTorch: see fastconv.functional.operands.
 import math
 
 from fastconv import backend
-from fastconv.arrays import is_array, is_float, namespace_of
+from fastconv.arrays import is_array, is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record, wants_grad
 from fastconv.elementwise import FUNCTIONS
 from fastconv.errors import DTypeError, ShapeError
@@ -258,6 +258,8 @@ def _chosen(dy, whole, tie):
 
 
 def _power(xp, x, w):
+    if is_cupy(w):  # nothing is asked of its values, which would wait for the GPU
+        return xp.power(x, w)
     if x.dtype.kind in "iu" and bool((w < 0).any()):
         raise DTypeError("pow", "other", "a negative power of integers", "floats")
     # Numbers have fast ways of their own: 2 is a product, 0.5 a square root.
@@ -300,8 +302,8 @@ minimum = _binary(
     (lambda dy, x, w: _chosen(dy, ~(raw(x) >= raw(w)), raw(x) == raw(w)),
      lambda dy, x, w: _chosen(dy, ~(raw(w) >= raw(x)), raw(x) == raw(w))), ("xw", "xw"),
 )  # fmt: skip
-eq = _binary("eq", "Whether equal", lambda xp, x, w: x == w)
-ne = _binary("ne", "Whether different", lambda xp, x, w: x != w)
+eq = _binary("eq", "Whether equal", lambda xp, x, w: xp.equal(x, w))
+ne = _binary("ne", "Whether different", lambda xp, x, w: xp.not_equal(x, w))
 lt = _binary("lt", "Whether less", lambda xp, x, w: x < w)
 le = _binary("le", "Whether less or equal", lambda xp, x, w: x <= w)
 gt = _binary("gt", "Whether greater", lambda xp, x, w: x > w)
@@ -325,7 +327,7 @@ def _test(name, what, compute):
 sign = _test(
     "sign",
     "-1, 0 or 1, 0 of NaN; no gradient flows through it",
-    lambda xp, x: xp.where(x == x, xp.sign(x), x.dtype.type(0)),
+    lambda xp, x: xp.where(x == x, xp.sign(x), x.dtype.type(0)).astype(x.dtype, copy=False),
 )
 bitwise_not = _test("bitwise_not", "The other bits; not, of bools", lambda xp, x: ~x)
 isnan = _test("isnan", "Whether not a number", lambda xp, x: x != x)
@@ -369,9 +371,9 @@ def where(condition, input, other):
     if is_number(input) and is_number(other):
         input = namespace_of(choice).asarray(input, number_dtype(input))
     xp, x, w = common("where", {"input": input, "other": other})
-    backend.of(choice, x)
+    backend.of(choice, *(v for v in (x, w) if is_array(v)))
     check_broadcast("where", {"condition": choice, "input": x, "other": w})
-    y = xp.asarray(xp.where(choice, x, w))
+    y = xp.asarray(xp.where(choice, x, w)).astype(x.dtype, copy=False)  # CuPy's has no bfloat16 and gives float32
     if not is_float(y):
         return wrapped(y, condition, input, other)
     forms = _like(input), _like(other)

@@ -3,8 +3,10 @@
 Class indices are arrays of integers and get no gradient. Every loss takes `reduction`: "mean", "sum" or "none".
 """
 
+import math
+
 from fastconv import backend
-from fastconv.arrays import describe, is_float, namespace_of
+from fastconv.arrays import describe, is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import log_softmax, logsigmoid, softmax
@@ -140,12 +142,13 @@ _FACTOR = "\n        weight: Factor of each loss, broadcast to the shape of inpu
 
 
 @_documented("Binary cross-entropy of probabilities, whose logarithms are at least -100", _FACTOR,
-             "a probability is not in 0 to 1, ", "Probabilities, of any shape")  # fmt: skip
+             "on the CPU a probability is not in 0 to 1, ", "Probabilities, of any shape")  # fmt: skip
 def binary_cross_entropy(input, target, weight=None, reduction="mean"):
     x, t, w, finish = _pair("binary_cross_entropy", input, target, reduction, weight=weight)
-    outside = x.data[(x.data < 0) | (x.data > 1)]
-    if outside.size:
-        raise ShapeError("binary_cross_entropy", "input", outside[0].item(), "probabilities, 0 to 1")
+    if not is_cupy(x.data):  # on a GPU, where nobody waits for the answer, the loss is NaN
+        outside = x.data[(x.data < 0) | (x.data > 1)]
+        if outside.size:
+            raise ShapeError("binary_cross_entropy", "input", outside[0].item(), "probabilities, 0 to 1")
     losses = _cross_entropy_of_probabilities(x, t)
     return finish(losses if w is None else losses * w)
 
@@ -182,7 +185,7 @@ _CLASS_ARGS = """
 _ONE_A_TARGET = 'A number, the mean being weighted by the factors of the classes; or with "none" one a target'
 
 
-@_documented("The negative log-likelihood of classes", _CLASS_ARGS, "a class is out of range, ",
+@_documented("The negative log-likelihood of classes", _CLASS_ARGS, "on the CPU a class is out of range, ",
              "Log-probabilities, [C], [N, C] or [N, C, ...]", "Classes, integers, the shape of input without C",
              _ONE_A_TARGET)  # fmt: skip
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
@@ -289,14 +292,15 @@ def _of_classes(name, logs, x, target, weight, ignore_index):
     shape = _check_classes(name, x, t, axis)
     xp = backend.namespace(x, t)
     counted = xp.asarray(t != ignored)
-    wrong = t[counted & ((t < 0) | (t >= classes))]
-    if wrong.size:
-        raise ShapeError(name, "target", f"class {int(wrong[0])}", f"0 to {classes - 1}, or ignore_index {ignored}")
+    wrong = xp.asarray(counted & ((t < 0) | (t >= classes)))
+    if not is_cupy(t) and wrong.any():
+        first = f"class {int(t[wrong][0])}"
+        raise ShapeError(name, "target", first, f"0 to {classes - 1}, or ignore_index {ignored}")
     factors = _factors(name, weight, x, axis)
-    each = counted.astype(logs.dtype)
+    each = xp.where(wrong, math.nan, counted).astype(logs.dtype)  # NaN on a GPU, where nobody waits for the answer
     if not classes:  # then nothing is counted, and there is nothing to pick
         return sum(logs, axis), each
-    known = xp.where(counted, t, 0).astype("int64")
+    known = xp.where(counted & ~wrong, t, 0).astype("int64")
     if factors is not None:
         each = xp.asarray(factors.reshape(-1)[known] * each)
     return masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each, each
@@ -333,10 +337,11 @@ def one_hot(tensor, num_classes=-1):
         num_classes: How many classes; -1 for one more than the largest index.
 
     Returns:
-        int64, the shape of tensor and [num_classes] after it; a Tensor for a Tensor.
+        int64, the shape of tensor and [num_classes] after it; a Tensor for a Tensor. On a GPU, where nobody waits for
+        the answer, an index out of range gives zeros alone.
 
     Raises:
-        ShapeError: An index is out of range, or there is none to tell the number from.
+        ShapeError: On the CPU an index is out of range; or there is none to tell the number from.
         DTypeError: tensor is no array of integers.
     """
     x, count = array("one_hot", "tensor", tensor), as_int("one_hot", "num_classes", num_classes)
@@ -346,8 +351,9 @@ def one_hot(tensor, num_classes=-1):
         if x.size == 0:
             raise ShapeError("one_hot", "num_classes", -1, "a number, where there is no index to tell it from")
         count = int(x.max()) + 1
-    wrong = x[(x < 0) | (x >= count)]
-    if wrong.size:
-        raise ShapeError("one_hot", "tensor", f"class {int(wrong[0])}", f"0 to {count - 1}")
+    if not is_cupy(x):
+        wrong = x[(x < 0) | (x >= count)]
+        if wrong.size:
+            raise ShapeError("one_hot", "tensor", f"class {int(wrong[0])}", f"0 to {count - 1}")
     xp = namespace_of(x)
     return wrapped((xp.expand_dims(x, -1) == xp.arange(count)).astype("int64"), tensor)

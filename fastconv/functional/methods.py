@@ -5,7 +5,7 @@ from fastconv.autograd import Tensor, raw, record
 from fastconv.errors import GraphError, ShapeError
 from fastconv.functional import activation, elementwise, indexing, reduction, shape
 from fastconv.functional.linear import matmul
-from fastconv.functional.operands import as_axis, as_dtype, is_number, quiet
+from fastconv.functional.operands import as_axis, as_dtype, is_number, on_device, quiet
 from fastconv.transfer import place
 
 _METHODS = {
@@ -40,6 +40,8 @@ def _is_operand(value):
 
 
 def _operator(function):
+    function = on_device(function)
+
     def method(self, other):
         return function(self, other) if _is_operand(other) else NotImplemented
 
@@ -47,6 +49,8 @@ def _operator(function):
 
 
 def _reflected(function):
+    function = on_device(function)
+
     def method(self, other):
         return function(other, self) if _is_operand(other) else NotImplemented
 
@@ -157,7 +161,7 @@ def attach():
     """Give Tensor its operators and methods."""
     for module, names in _METHODS.items():
         for name in names:
-            setattr(Tensor, name, getattr(module, name))
+            setattr(Tensor, name, on_device(getattr(module, name)))
     for name, function in _OPERATORS.items():
         setattr(Tensor, f"__{name}__", _as_method(f"__{name}__", _operator(function)))
         setattr(Tensor, f"__r{name}__", _as_method(f"__r{name}__", _reflected(function)))
@@ -165,18 +169,18 @@ def attach():
         setattr(Tensor, f"__{name}__", _as_method(f"__{name}__", _operator(getattr(elementwise, name))))
     for name, dtype in (("float", "float32"), ("double", "float64"), ("half", "float16"), ("bfloat16", "bfloat16"),
                         ("long", "int64"), ("int", "int32"), ("bool", "bool")):  # fmt: skip
-        setattr(Tensor, name, _as_method(name, _to_dtype(dtype)))
+        setattr(Tensor, name, on_device(_as_method(name, _to_dtype(dtype))))
     for name, function in (("size", _size), ("expand", _expand), ("view", _view), ("to", _to), ("cpu", _cpu),
                            ("cuda", _cuda), ("type_as", _type_as), ("requires_grad_", _requires_grad_),
                            ("__setitem__", _setitem), ("__array__", _array)):  # fmt: skip
-        setattr(Tensor, name, _as_method(name, function))
+        setattr(Tensor, name, on_device(_as_method(name, function)))
     Tensor.__hash__ = object.__hash__  # __eq__ compares elements; tensors are keys by identity
-    Tensor.__neg__ = elementwise.neg
-    Tensor.__abs__ = elementwise.abs
-    Tensor.__invert__ = elementwise.bitwise_not
-    Tensor.__getitem__ = indexing.getitem
-    Tensor.astype = elementwise.cast
-    Tensor.matmul = matmul
+    Tensor.__neg__ = on_device(elementwise.neg)
+    Tensor.__abs__ = on_device(elementwise.abs)
+    Tensor.__invert__ = on_device(elementwise.bitwise_not)
+    Tensor.__getitem__ = on_device(indexing.getitem)
+    Tensor.astype = on_device(elementwise.cast)
+    Tensor.matmul = on_device(matmul)
     Tensor.dim = _as_method("dim", lambda self: self.ndim)
     Tensor.numel = _as_method("numel", lambda self: self.data.size)
     Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))), doc="The axes in reverse.")

@@ -8,12 +8,13 @@ import functools
 import importlib
 import numbers
 import operator as operators
+import sys
 
 import numpy
 
 from fastconv import arrays as _arrays
 from fastconv import backend
-from fastconv.arrays import FLOATS, describe, is_array, is_float, namespace_of
+from fastconv.arrays import FLOATS, describe, is_array, is_cupy, is_float, namespace_of, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 
@@ -26,6 +27,28 @@ accumulator = functools.cache(_arrays.accumulator)
 
 # PyTorch gives infinities and NaN without a warning.
 quiet = functools.partial(numpy.errstate, all="ignore")
+
+
+def on_device(function):
+    """function as it is, with the GPU of its first CuPy array current."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        if "cupy" not in sys.modules:  # which costs next to nothing
+            return function(*args, **kwargs)
+        with on_device_of(_first_of_cupy((*args, *kwargs.values()))):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _first_of_cupy(values):
+    """The first CuPy array among Tensors, arrays, sequences of them and others; None if there is none."""
+    for value in values:
+        plain = raw(value[0] if isinstance(value, (list, tuple)) and value else value)
+        if is_cupy(plain):
+            return plain
+    return None
 
 
 def array(operator, argument, value):
@@ -71,7 +94,8 @@ def common(operator, operands):
         operands: Dict from argument to Tensor, array or number, at least one of them no number.
 
     Returns:
-        numpy or cupy, and the operands as plain arrays of one dtype, numbers among them as 0-d arrays.
+        numpy or cupy, and the operands in one dtype as plain arrays; numbers among them as 0-d arrays of NumPy, or
+        beside arrays of CuPy as NumPy scalars.
 
     Raises:
         ShapeError: The shapes do not broadcast.
@@ -106,14 +130,15 @@ def _matches(a, b):
 
 
 def in_dtype(operator, argument, value, xp, dtype):
-    """An array or number in a dtype."""
+    """An array in a dtype; a number as what NumPy or CuPy computes with in that dtype."""
     if is_array(value):
         return value if value.dtype == dtype else value.astype(dtype)
     try:
         with quiet():
-            return xp.asarray(value, dtype)
+            value = numpy.asarray(value, dtype)
     except OverflowError:
         raise DTypeError(operator, argument, value, f"a number that {dtype.name} holds") from None
+    return value if xp is numpy else value[()]  # which a GPU is given as an argument of the kernel that reads it
 
 
 def check_broadcast(operator, arrays):

@@ -353,7 +353,7 @@ def logsumexp(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
     xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
     with quiet():
         x = x.astype(wide, copy=False)
-        peak = x.max(axis=over, keepdims=True, initial=-math.inf)
+        peak = x.max(axis=over, keepdims=True) if _count(shape, over) else wide.type(0)
         peak = xp.where(xp.isfinite(peak), peak, wide.type(0))
         y = xp.log(summed(xp.exp(x - peak), over, wide, True)) + peak
     y = xp.asarray(y, dtype).reshape(_dropped(shape, over, keepdim))

@@ -10,7 +10,7 @@ import statistics
 import numpy
 
 from fastconv import random
-from fastconv.arrays import describe, is_array, namespace_of
+from fastconv.arrays import describe, is_array, namespace_of, on_device_of
 from fastconv.autograd import raw
 from fastconv.errors import DTypeError, ShapeError
 
@@ -303,5 +303,6 @@ def _fill(name, tensor, values):
     if not is_array(array):
         raise DTypeError(name, "tensor", describe(array), "a Tensor or array")
     if array.size > 0:
-        array[...] = namespace_of(array).asarray(values(array.shape))
+        with on_device_of(array):
+            array[...] = namespace_of(array).asarray(values(array.shape))
     return tensor

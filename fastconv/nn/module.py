@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from fastconv.arrays import describe, is_array, is_float, namespace_of
+from fastconv.arrays import describe, is_array, is_float, namespace_of, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.nn.hooks import add_hook
@@ -296,7 +296,8 @@ class Module:
             if set_to_none:
                 param.grad = None
             elif param.grad is not None:
-                param.grad = Tensor(namespace_of(param.data).zeros_like(param.data))
+                with on_device_of(param.data):
+                    param.grad = Tensor(namespace_of(param.data).zeros_like(param.data))
 
     def apply(self, fn):
         """Call fn(module) on every module below and then on this one; returns self."""
@@ -326,7 +327,8 @@ class Module:
 
         def moved(array):
             array = place(array, device)
-            return array if dtype is None or not is_float(array) else array.astype(dtype, copy=False)
+            with on_device_of(array):
+                return array if dtype is None or not is_float(array) else array.astype(dtype, copy=False)
 
         for param in self.parameters():
             param.data = moved(param.data)

@@ -5,6 +5,7 @@ import warnings
 import numpy
 
 from fastconv import functional
+from fastconv.arrays import on_device_of
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.nn import init
 from fastconv.nn.module import Module
@@ -120,7 +121,9 @@ class _BatchNorm(_Tracking):
         mean, variance = (self.running_mean, self.running_var) if running else (None, None)
         y = functional.batch_norm(input, mean, variance, self.weight, self.bias, by_batch, share, self.eps)
         if counting:
-            self.num_batches_tracked.data[...] += 1
+            counter = self.num_batches_tracked.data
+            with on_device_of(counter):
+                counter += 1
         return y
 
     def extra_repr(self):

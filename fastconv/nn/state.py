@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy
 
-from fastconv.arrays import describe, is_array, is_cupy, namespace_of
+from fastconv.arrays import describe, is_array, is_cupy, namespace_of, on_device_of
 from fastconv.autograd import raw
 from fastconv.errors import DTypeError, ShapeError
 
@@ -73,7 +73,8 @@ def copy_state(target, array):
     """Copy an array into that of a Tensor, whatever its dtype and device."""
     if is_cupy(array) and not is_cupy(target.data):
         array = array.get()
-    target.data[...] = namespace_of(target.data).asarray(array)
+    with on_device_of(target.data):
+        target.data[...] = namespace_of(target.data).asarray(array)
 
 
 def _is_array_or_scalar(value):

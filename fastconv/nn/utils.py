@@ -3,7 +3,7 @@
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import HALVES, accumulator
+from fastconv.arrays import HALVES, accumulator, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import GraphError, ShapeError
 
@@ -32,7 +32,11 @@ def clip_grad_norm_(parameters, max_norm, norm_type=2.0, error_if_nonfinite=Fals
     grads = _gradients(parameters)
     if not grads:
         return Tensor(numpy.zeros((), numpy.float32))
-    xp = backend.namespace(*grads)
+    with on_device_of(grads[0]):
+        return _clipped(backend.namespace(*grads), grads, max_norm, norm_type, error_if_nonfinite)
+
+
+def _clipped(xp, grads, max_norm, norm_type, error_if_nonfinite):
     norms = [xp.linalg.norm(grad.astype(accumulator(grad.dtype), copy=False).ravel(), norm_type) for grad in grads]
     total = xp.linalg.norm(xp.stack([xp.asarray(norm) for norm in norms]), norm_type)
     if error_if_nonfinite and not bool(xp.isfinite(total)):
@@ -50,8 +54,13 @@ def clip_grad_value_(parameters, clip_value):
         parameters: A Tensor or an iterable of Tensors; those without a gradient do not count.
         clip_value: The largest absolute value.
     """
+    limit = float(clip_value)
     for grad in _gradients(parameters):
-        grad.clip(-float(clip_value), float(clip_value), out=grad)
+        with on_device_of(grad):
+            if grad.dtype.name in HALVES:  # CuPy clips no bfloat16
+                grad[...] = grad.astype(accumulator(grad.dtype)).clip(-limit, limit)
+            else:
+                grad.clip(-limit, limit, out=grad)
 
 
 def _gradients(parameters):

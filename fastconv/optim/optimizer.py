@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import HALVES, describe, is_array, is_cupy, is_float, namespace_of
+from fastconv.arrays import HALVES, describe, is_array, is_cupy, is_float, namespace_of, on_device_of
 from fastconv.autograd import Tensor, enable_grad, raw
 from fastconv.errors import DTypeError, GraphError, ShapeError
 
@@ -89,7 +89,8 @@ class Optimizer:
                 if set_to_none:
                     param.grad = None
                 elif param.grad is not None:
-                    param.grad = Tensor(namespace_of(param.data).zeros_like(param.data))
+                    with on_device_of(param.data):
+                        param.grad = Tensor(namespace_of(param.data).zeros_like(param.data))
 
     def step(self, closure=None):
         """Update every parameter that has a gradient.
@@ -112,7 +113,8 @@ class Optimizer:
             for param in group["params"]:
                 if param.grad is not None:
                     grad = self._checked_grad(param)
-                    self._update(param.data, grad, self.state[param], group)
+                    with on_device_of(param.data):
+                        self._update(param.data, grad, self.state[param], group)
         return loss
 
     def _checked_grad(self, param):
@@ -175,7 +177,8 @@ class Optimizer:
             raise ShapeError(self._name, key, list(array.shape), f"{list(param.shape)}, as its parameter")
         if is_cupy(array) and not is_cupy(param):
             array = array.get()
-        return namespace_of(param).array(array, dtype=param.dtype)
+        with on_device_of(param):
+            return namespace_of(param).array(array, dtype=param.dtype)
 
     def _params(self):
         return (param for group in self.param_groups for param in group["params"])

@@ -1,0 +1,177 @@
+"""Every public function on arrays that behave as CuPy's do, forward and backward, on a GPU that is not current.
+
+The same calls on NumPy arrays say what comes out. tests/cupy_stand_in.py says what CuPy refuses; its log, what would
+wait for a GPU.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+import fastconv
+import fastconv.functional as F
+from tests.cupy_stand_in import Device, current, log, ndarray
+from tests.emulation import require
+
+DTYPES = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 2.0**-52}
+HOST = ["copy to host", "count of a mask"]
+
+
+@pytest.fixture(autouse=True)
+def built():
+    pytest.importorskip("ml_dtypes")
+    require("plain")
+
+
+def wave(*shape, low=-1.0, high=1.0):
+    """Values that lie between two numbers and are all different."""
+    count = int(np.prod(shape))
+    return (low + (high - low) * (0.5 + np.arange(count) * 7 % max(count, 1)) / max(count, 1)).reshape(shape)
+
+
+ANY, POSITIVE, OTHER = wave(3, 4), wave(3, 4, low=0.1, high=2.0), wave(3, 4, low=-0.93, high=1.1)
+ROW, NUMBER, WHOLE = wave(4, low=0.2), 1.5, np.arange(12).reshape(3, 4) % 5
+SIGNAL, IMAGE, VOLUME = wave(2, 4, 6), wave(2, 4, 6, 5), wave(2, 4, 3, 4, 3)
+CLASSES, TRUE = np.array([1, 0, 3]), ANY > 0
+CHANNEL = wave(4, low=0.5, high=1.5)
+BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
+
+
+def shared(names, calls):
+    """The same calls for several functions."""
+    return dict.fromkeys(names, calls)
+
+
+# Calls of each function: arguments, and what is passed by name. Floating arrays take the dtype of the test.
+ONE = [(ANY,)]
+CALLS = {
+    **shared(("abs", "cos", "erf", "exp", "expm1", "neg", "sigmoid", "sign", "sin", "square", "tanh"), ONE),
+    **shared(("celu", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu"), ONE),
+    **shared(("logsigmoid", "mish", "relu", "relu6", "selu", "silu", "softplus", "softshrink", "softsign"), ONE),
+    **shared(("tanhshrink", "isfinite", "isinf", "isnan", "clone", "flatten", "contiguous", "squeeze"), ONE),
+    **shared(("log", "log1p", "reciprocal", "rsqrt", "sqrt"), [(POSITIVE,)]),
+    **shared(("add", "sub", "mul", "maximum", "minimum"), [(ANY, OTHER), (ANY, ROW), (ANY, 0.5), (0.5, ANY)]),
+    **shared(("eq", "ne", "lt", "le", "gt", "ge"), [(ANY, OTHER), (ANY, 0.5), (0.5, ANY), (WHOLE, 2)]),
+    **shared(("bitwise_and", "bitwise_or", "bitwise_xor"), [(WHOLE, WHOLE), (TRUE, TRUE), (WHOLE, 3)]),
+    **shared(("softmax", "log_softmax", "softmin"), [(ANY, 1), (ANY, 0)]),
+    **shared(("sum", "mean", "amax", "amin", "logsumexp"), [(ANY,), (ANY, 1), (IMAGE, (0, 2), True)]),
+    **shared(("max", "min"), [(ANY,), (ANY, 1), (ANY, OTHER)]),
+    **shared(("argmax", "argmin", "all", "any"), [(ANY,), (ANY, 0), (IMAGE, 2, True)]),
+    **shared(("std", "var"), [(ANY,), (ANY, 1)]),
+    **shared(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"), [(ANY, OTHER)]),
+    "bitwise_not": [(WHOLE,), (TRUE,)],
+    "div": [(ANY, POSITIVE), (ANY, 3), (2, POSITIVE), (WHOLE, 2)],
+    "pow": [(POSITIVE, 2), (POSITIVE, 0.5), (POSITIVE, 3.0), (POSITIVE, OTHER), (2.0, ANY), (WHOLE, 2), (WHOLE, WHOLE)],
+    "clamp": [(ANY, -0.5, 0.5), (ANY, None, 0.5), (ANY, OTHER, None), (0.25, ANY, OTHER), (WHOLE, 1)],
+    "where": [(TRUE, ANY, OTHER), (TRUE, ANY, 0.0), (TRUE, 1.0, ANY), (TRUE, 1.0, 2.0)],
+    "cast": [(ANY, "float64"), (WHOLE, "float32"), (ANY, "int64")],
+    "threshold": [(ANY, 0.1, 20.0)],
+    "rrelu": [(ANY,), (ANY, 0.1, 0.3, True)],
+    "prelu": [(IMAGE, CHANNEL), (ANY, np.array([0.25]))],
+    "glu": [(ANY,), (IMAGE, 1)],
+    "cat": [([ANY, OTHER],), ([ANY, OTHER, ANY], 1)],
+    "stack": [([ANY, OTHER], 1)],
+    "chunk": [(ANY, 2)],
+    "split": [(ANY, 2, 1)],
+    "getitem": [(ANY, (slice(None), 1)), (ANY, CLASSES % 3), (ANY, (None, ..., slice(0, 3, 2)))],
+    "broadcast_to": [(ROW, 3, 4)],
+    "flip": [(ANY, (0, 1))],
+    "movedim": [(IMAGE, 1, -1)],
+    "permute": [(ANY, 1, 0)],
+    "transpose": [(ANY, 0, 1)],
+    "reshape": [(ANY, 2, -1)],
+    "unflatten": [(ANY, 1, (2, 2))],
+    "unsqueeze": [(ANY, 1)],
+    "linear": [(ANY, wave(5, 4)), (ANY, wave(5, 4), wave(5))],
+    "matmul": [(ANY, wave(4, 5)), (wave(2, 3, 4), wave(4, 2)), (ROW, ROW), (WHOLE, WHOLE.T)],
+    "dropout": [(ANY, 0.5, True)],
+    "alpha_dropout": [(ANY, 0.5, True)],
+    **{f"dropout{rank}d": [(x, 0.5, True)] for rank, x in BY_RANK.items()},
+    **{f"conv{rank}d": [(x, wave(6, 2, *(3,) * rank), wave(6), 1, 1, 1, 2)] for rank, x in BY_RANK.items()},
+    **{f"conv_transpose{rank}d": [(x, wave(4, 3, *(2,) * rank), wave(3), 2)] for rank, x in BY_RANK.items()},
+    **{f"{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
+    **{f"adaptive_{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
+    "batch_norm": [(IMAGE, CHANNEL, CHANNEL, CHANNEL, CHANNEL, training) for training in (True, False)],
+    "group_norm": [(IMAGE, 2, CHANNEL, CHANNEL)],
+    "instance_norm": [(IMAGE, CHANNEL, CHANNEL, CHANNEL, CHANNEL)],
+    "layer_norm": [(ANY, (4,), CHANNEL, CHANNEL)],
+    "interpolate": [(IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear")],
+    "normalize": [(ANY,), (ANY, 1.0)],
+    "cosine_similarity": [(ANY, OTHER)],
+    "pairwise_distance": [(ANY, OTHER)],
+    "binary_cross_entropy": [(wave(3, 4, low=0.1, high=0.9), wave(3, 4, low=0.0, high=1.0))],
+    "binary_cross_entropy_with_logits": [(ANY, wave(3, 4, low=0.0, high=1.0), CHANNEL)],
+    "cross_entropy": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, 3, "sum", 0.1), (ANY, wave(3, 4, low=0, high=0.5))],
+    "nll_loss": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, 3)],
+    "one_hot": [(WHOLE, 5)],
+}  # fmt: skip
+
+
+def test_every_public_function_has_a_call():
+    assert set(CALLS) == set(F.__all__)
+
+
+def placed(values, dtype, array, wants):
+    """Arguments of a call: arrays by a function that makes them, those of floats as Tensors if gradients are wanted."""
+
+    def one(value):
+        if isinstance(value, list):
+            return [one(v) for v in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        made = array(value.astype(dtype) if value.dtype.kind == "f" else value)
+        return fastconv.tensor(made, requires_grad=True) if wants and value.dtype.kind == "f" else made
+
+    return [one(value) for value in values]
+
+
+def results(name, arguments, dtype, array, wants):
+    """What a call gives, and the gradients of its arguments."""
+    fastconv.manual_seed(0)
+    fixed = name in ("batch_norm", "instance_norm")  # whose running statistics are no Tensors
+    made = placed(arguments[:1] if fixed else arguments, dtype, array, wants)
+    if fixed:
+        made += placed(arguments[1:3], dtype, array, False) + placed(arguments[3:], dtype, array, wants)
+    y = getattr(F, name)(*made)
+    flat = list(y) if isinstance(y, (tuple, list)) else [y]
+    if not wants:
+        return flat
+    roots = [v for v in flat if isinstance(v, fastconv.Tensor) and v.requires_grad]
+    leaves = [v for m in made for v in (m if isinstance(m, list) else [m]) if isinstance(v, fastconv.Tensor)]
+    for root in roots:
+        (root * root).sum().backward(retain_graph=True)
+    return [v.data if isinstance(v, fastconv.Tensor) else v for v in flat] + [
+        v.grad.data for v in leaves if v.grad is not None
+    ]
+
+
+@functools.cache
+def _host(name, number, dtype, wants):
+    with fastconv.use_backend("emulated"):
+        return results(name, CALLS[name][number], dtype, lambda a: a, wants)
+
+
+def on_second_gpu(cupy, array):
+    with Device(1):
+        return cupy.asarray(array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_results_are_those_of_numpy_arrays(cupy, name, dtype):
+    for number, arguments in enumerate(CALLS[name]):
+        for wants in (False, True):
+            log.clear()
+            ours = results(name, arguments, dtype, functools.partial(on_second_gpu, cupy), wants)
+            assert not [entry for entry in log if entry[0] in HOST], "a call waited for the GPU"
+            assert current == [0]
+            theirs = _host(name, number, dtype, wants)
+            assert len(ours) == len(theirs)
+            for a, b in zip(ours, theirs, strict=True):
+                assert isinstance(a, ndarray)
+                assert a.device.id == 1
+                assert (a.shape, a.dtype) == (b.shape, b.dtype), (number, wants)
+                tolerance = 16 * DTYPES.get(b.dtype.name, 0)
+                a, b = (v.astype("float64") for v in (a.get(), b))
+                np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{number} {wants}")
