@@ -22,4 +22,21 @@ class Divisor {
   uint32_t magic_;
 };
 
+/// n / d for n >= 0 and d > 0. In 64 bits a GPU divides by a call, around which registers would spill;
+/// numbers that need them are rare here and may take a loop.
+__attribute__((always_inline)) FASTCONV_HOST_DEVICE inline int64_t quotient(int64_t n, int64_t d) {
+  if ((n | d) >> 32 == 0) return static_cast<uint32_t>(n) / static_cast<uint32_t>(d);
+  int64_t result = 0, rest = 0;
+#pragma unroll 1
+  for (int bit = 62; bit >= 0; --bit) {
+    rest = rest << 1 | (n >> bit & 1);
+    result <<= 1;
+    if (rest >= d) {
+      rest -= d;
+      result |= 1;
+    }
+  }
+  return result;
+}
+
 }  // namespace fastconv

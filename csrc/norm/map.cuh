@@ -197,7 +197,13 @@ __global__ void __launch_bounds__(NormMapTile::kThreads, NormMapTile::kMinBlocks
         typename Map::Coefficients next[1];
         map.at(is_last ? image + 1 : image, is_last ? 0 : channel + 1, next);
 #pragma unroll
-        for (int v = 0; v < V; ++v) map.template apply<V>(in[u], v, v < in_plane ? coefficients[0] : next[0]);
+        for (int v = 0; v < V; ++v) {
+          if (v < in_plane) {  // a conditional expression would choose between addresses, in local memory
+            map.template apply<V>(in[u], v, coefficients[0]);
+          } else {
+            map.template apply<V>(in[u], v, next[0]);
+          }
+        }
       }
       map.template store<V>(base + ahead, in[u], left);
     }

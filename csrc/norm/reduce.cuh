@@ -6,6 +6,7 @@
 #pragma once
 #include "device/vector.h"
 #include "device/warp.h"
+#include "divisor.h"
 #include "norm/shape.h"
 
 namespace fastconv {
@@ -31,12 +32,6 @@ __host__ __device__ __forceinline__ double square_root(double value) { return sq
 template <class A>
 __device__ __forceinline__ A inverse_deviation(A variance, A eps) {
   return A(1) / square_root(variance + eps);
-}
-
-/// a / b of numbers that are not negative; nearly all fit 32 bits, whose division is several times faster.
-__device__ __forceinline__ int64_t quotient(int64_t a, int64_t b) {
-  if (((a | b) >> 32) == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
-  return a / b;
 }
 
 /// V neighbouring numbers, several at once where they are aligned.
