@@ -11,6 +11,7 @@ import pytest
 
 import fastconv
 import fastconv.functional as F
+from fastconv import nn, optim
 from tests.cupy_stand_in import Device, current, log, ndarray
 from tests.emulation import require
 
@@ -175,3 +176,49 @@ def test_results_are_those_of_numpy_arrays(cupy, name, dtype):
                 tolerance = 16 * DTYPES.get(b.dtype.name, 0)
                 a, b = (v.astype("float64") for v in (a.get(), b))
                 np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{number} {wants}")
+
+
+@pytest.mark.parametrize("classes", [[0, 4, 1], [0, -1, 1]])
+def test_what_the_cpu_refuses_is_nan_on_a_gpu(cupy, classes):
+    """Nobody waits for a GPU to say that a class or a probability is out of range."""
+    x, target = cupy.asarray(ANY.astype("f4")), cupy.asarray(np.array(classes))
+    for loss in (F.nll_loss, F.cross_entropy):
+        leaf = fastconv.tensor(x, requires_grad=True)
+        y = loss(leaf, target, reduction="none")
+        y.sum().backward()
+        np.testing.assert_array_equal(np.isnan(y.data.get()), [False, True, False])
+        assert np.isnan(loss(x, target).get())
+        assert np.isnan(leaf.grad.data.get()[1, 0 if loss is F.nll_loss else slice(None)]).all()
+    assert np.isnan(F.binary_cross_entropy(2 * abs(x), abs(x)).get())
+    np.testing.assert_array_equal(F.one_hot(target, 3).get()[1], 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.AdamW])
+def test_training_waits_for_no_gpu_and_needs_none_to_be_current(cupy, make, dtype):
+    def trained(device):
+        fastconv.manual_seed(0)
+        layers = nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.25), nn.Flatten(), nn.Linear(72, 3)
+        network = nn.Sequential(*layers).to(device, dtype)
+        options = {"momentum": 0.9, "nesterov": True} if make is optim.SGD else {"amsgrad": True}
+        optimizer = make(network.parameters(), lr=0.01, weight_decay=0.1, **options)
+        x, target = (fastconv.tensor(a).to(device) for a in (IMAGE.astype(dtype), np.array([2, 0])))
+        log.clear()
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=False)
+            F.cross_entropy(network(x), target).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            nn.utils.clip_grad_value_(network.parameters(), 0.2)
+            optimizer.step()
+        assert not [entry for entry in log if entry[0] in HOST]
+        optimizer.load_state_dict(optimizer.state_dict())
+        network.load_state_dict(network.state_dict())
+        return network.state_dict()
+
+    ours = trained("cuda:1")
+    with fastconv.use_backend("emulated"):
+        theirs = trained("cpu")
+    for key, value in ours.items():
+        assert value.device.id == 1
+        a, b = (v.astype("float64") for v in (value.get(), theirs[key]))
+        np.testing.assert_allclose(a, b, rtol=16 * DTYPES[dtype], atol=16 * DTYPES[dtype], err_msg=key)

@@ -56,6 +56,24 @@ def test_a_tensor_moves_there_and_its_gradient_back(cupy):
     assert y.detach().cpu().cuda().device == "cuda:0"
 
 
+@pytest.mark.parametrize("array", [np.array(3.0, "f4"), np.zeros((0, 2), "f4"), X.astype(">f4"), X.T, X[::-1, ::2]])
+def test_what_moves_keeps_its_shape_and_values(cupy, array):
+    there = place(array, "cuda:1")
+    assert (there.device.id, there.shape, there.dtype) == (1, array.shape, np.dtype("f4"))
+    np.testing.assert_array_equal(there.get(), array)
+
+
+def test_from_gpu_to_gpu_each_stream_waits_for_the_other(cupy):
+    there = place(np.arange(24, dtype="f4").reshape(2, 3, 2, 2), "cuda:0").transpose(
+        0, 2, 3, 1
+    )  # in no order of memory
+    log.clear()
+    moved = place(there, "cuda:1")
+    assert moved.device.id == 1
+    assert log == [("event", 1000, 1001), ("event", 1001, 1000)]  # written before it is read, read before it is reused
+    np.testing.assert_array_equal(moved.get(), there.get())
+
+
 def test_a_module_moves_with_gradients_and_buffers(cupy):
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     parameters = list(net.parameters())
@@ -142,6 +160,7 @@ def test_the_extent_of_strided_memory(cupy):
     (low, size, _), offset = fastconv.asarray(interface(strides=(-64, 8))).memptr
     assert (low, size, offset) == (4096 - 64, 64 + 2 * 8 + 4, 64)
     assert fastconv.asarray(interface(shape=(0, 3))).memptr[0][1] == 0
+    assert fastconv.asarray(interface(shape=(0, 3), data=(0, False))).memptr is None
 
 
 def test_interfaces_that_would_be_misread_are_refused(cupy):
