@@ -21,7 +21,8 @@ def getitem(input, index):
 
     Returns:
         What NumPy gives; a Tensor for a Tensor. The gradient adds up, in the order of the index, where an
-        element was taken twice.
+        element was taken twice. On a GPU, where nobody waits for the answer, what is out of range in an
+        array of ints wraps around.
 
     Raises:
         ShapeError: The index is out of range or has too many parts.
