@@ -140,7 +140,7 @@ class ndarray:  # noqa: N801 -- CuPy's own name
     def T(self):  # noqa: N802 -- NumPy's own name
         return self.transpose()
 
-    def get(self, *_, **__):
+    def get(self):
         log.append(("copy to host", self.index))
         return self.host.copy()
 
@@ -193,8 +193,8 @@ class ndarray:  # noqa: N801 -- CuPy's own name
     def transpose(self, *axes):
         return _new(self.host.transpose(*axes), self)
 
-    def swapaxes(self, a, b):
-        return _new(self.host.swapaxes(a, b), self)
+    def swapaxes(self, axis1, axis2):
+        return _new(self.host.swapaxes(axis1, axis2), self)
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
         return _new(_here(self).sum(axis, dtype, out, keepdims))
@@ -350,9 +350,9 @@ def module():
     cupy.asarray = lambda a, dtype=None, order="K": _array(a, dtype, False, order)
     cupy.ascontiguousarray = lambda a: a if a.flags.c_contiguous else a.copy()
     cupy.empty = lambda shape, dtype=float, order="C": ndarray(shape, dtype, order=order)
-    cupy.empty_like = lambda a: ndarray(a.shape, a.dtype)
+    cupy.empty_like = lambda prototype: ndarray(prototype.shape, prototype.dtype)
     cupy.clip = lambda a, a_min, a_max: a.clip(a_min, a_max)
-    cupy.from_dlpack = lambda value: _new(np.from_dlpack(value.host))
+    cupy.from_dlpack = lambda array: _new(np.from_dlpack(array.host))
     cupy.may_share_memory = lambda a, b: np.may_share_memory(a.host, b.host)
     cupy.linalg = types.SimpleNamespace(norm=_norm)
     for name in ("max", "min", "all", "any"):

@@ -5,6 +5,7 @@ wait for a GPU.
 """
 
 import functools
+import inspect
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import fastconv
 import fastconv.functional as F
 from fastconv import nn, optim
-from tests.cupy_stand_in import Device, current, log, ndarray
+from tests.cupy_stand_in import FUNCTIONS, Device, current, log, module, ndarray
 from tests.emulation import require
 
 DTYPES = {"float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10, "float64": 2.0**-52}
@@ -222,3 +223,21 @@ def test_training_waits_for_no_gpu_and_needs_none_to_be_current(cupy, make, dtyp
         assert value.device.id == 1
         a, b = (v.astype("float64") for v in (value.get(), theirs[key]))
         np.testing.assert_allclose(a, b, rtol=16 * DTYPES[dtype], atol=16 * DTYPES[dtype], err_msg=key)
+
+
+def parameters(function):
+    """Names of a function's parameters; compiled methods of CuPy have their signature in the first line of the text."""
+    try:
+        return set(inspect.signature(function).parameters)
+    except ValueError:
+        signature = function.__doc__.partition("(")[2].partition(")")[0]
+        return {part.partition("=")[0].strip(" *").rpartition(" ")[2] for part in signature.split(",")}  # of C type
+
+
+def test_the_stand_in_has_nothing_that_cupy_lacks():
+    real = pytest.importorskip("cupy")
+    assert not [name for name in FUNCTIONS if not hasattr(real, name)]
+    for ours, theirs in ((module(), real), (ndarray, real.ndarray)):
+        for name, function in vars(ours).items():
+            if not name.startswith("_") and callable(function) and function is not ndarray:
+                assert parameters(function) <= parameters(getattr(theirs, name)), name
