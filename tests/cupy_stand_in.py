@@ -312,7 +312,11 @@ def _position(name):
     def reduction(a, axis=None, dtype=None, out=None, keepdims=False):
         assert dtype is None
         assert out is None
-        return _new(getattr(np, name)(_here(a), axis=axis, keepdims=keepdims))
+        x = _here(a)
+        nan = np.flip(x != x, axis)  # of several NaN it finds any, here the last
+        last = x.shape[axis] - 1 - nan.argmax(axis, keepdims=keepdims)
+        found = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+        return _new(np.where(nan.any(axis, keepdims=keepdims), last, found))
 
     return reduction
 

@@ -179,6 +179,14 @@ def test_results_are_those_of_numpy_arrays(cupy, name, dtype):
                 np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{number} {wants}")
 
 
+@pytest.mark.parametrize("function", [F.argmax, F.argmin])
+def test_of_several_nan_the_first_is_found(cupy, function):
+    x = ANY.copy()
+    x[1, 1:3] = x[2, 3] = np.nan
+    np.testing.assert_array_equal(function(cupy.asarray(x), 1).get(), function(x, 1))
+    assert function(cupy.asarray(x)).get() == 5
+
+
 @pytest.mark.parametrize("classes", [[0, 4, 1], [0, -1, 1]])
 def test_what_the_cpu_refuses_is_nan_on_a_gpu(cupy, classes):
     """Nobody waits for a GPU to say that a class or a probability is out of range."""

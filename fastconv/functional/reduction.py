@@ -7,7 +7,7 @@ follows from shape and strides alone; halves are summed in float32.
 import math
 from typing import NamedTuple
 
-from fastconv.arrays import describe, is_array, is_float, namespace_of
+from fastconv.arrays import describe, is_array, is_cupy, is_float, namespace_of
 from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, exp, masked, maximum, minimum
@@ -292,7 +292,11 @@ def _indices(name, x, place):
     """Where along an axis, kept as 1, the largest or smallest elements are."""
     _nonempty(name, x, (place,))
     xp = namespace_of(x)
-    return getattr(xp, f"arg{name.removeprefix('arg')}")(x, axis=place, keepdims=True).astype("int64")
+    found = getattr(xp, f"arg{name.removeprefix('arg')}")(x, axis=place, keepdims=True).astype("int64")
+    if not is_cupy(x) or not is_float(x):
+        return found
+    nan = x != x  # of several NaN, CuPy finds whichever its threads meet first
+    return xp.where(nan.any(axis=place, keepdims=True), xp.argmax(nan, axis=place, keepdims=True), found)
 
 
 def max(input, dim=None, keepdim=False, *, axis=None, keepdims=None):
