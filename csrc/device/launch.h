@@ -43,7 +43,7 @@
 namespace fastconv {
 
 constexpr int kWarp = 32;
-constexpr int kDefaultShared = 48 * 1024;  // dynamic shared memory that needs no opt-in
+constexpr int kDefaultShared = 48 * 1024;  // of a block, static and dynamic together, without an opt-in
 
 /// Blocks of `per_block` that cover `items`, for grid.x: grid.y and grid.z end at 65535, grid.x at 2^31 - 1.
 inline unsigned blocks_for(int64_t items, int64_t per_block) {
@@ -55,15 +55,13 @@ inline unsigned blocks_for(int64_t items, int64_t per_block) {
 }
 
 #ifdef __CUDACC__
+/// Let a kernel have so much dynamic shared memory; see launch.cu.
+cudaError_t allow_shared(const void* kernel, size_t bytes);
+
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const char* name, dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Arguments... arguments) {
-  cudaError_t status = cudaSuccess;
-  if (shared_bytes > kDefaultShared) {
-    status =
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-  }
+  cudaError_t status = allow_shared(reinterpret_cast<const void*>(kernel), shared_bytes);
   if (status == cudaSuccess) {
     kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Parameters>(arguments)...);
     status = cudaGetLastError();
