@@ -74,6 +74,32 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T, N>& value) {
 #endif
 }
 
+/// store_vector to global memory, surely in one access: of a vector whose elements were computed one by one
+/// nvcc may make a store for each of them.
+template <class T, int N>
+__device__ __forceinline__ void store_vector_global(T* p, const Vector<T, N>& value) {
+#ifdef __CUDACC__
+  constexpr int kBytes = N * sizeof(T);
+  if constexpr (kBytes == 16) {
+    uint32_t word[4];
+    memcpy(word, &value, kBytes);
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(word[0]),
+                 "r"(word[1]), "r"(word[2]), "r"(word[3])
+                 : "memory");
+  } else if constexpr (kBytes == 8) {
+    uint32_t word[2];
+    memcpy(word, &value, kBytes);
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(word[0]),
+                 "r"(word[1])
+                 : "memory");
+  } else {
+    store_vector(p, value);
+  }
+#else
+  store_vector(p, value);
+#endif
+}
+
 /// Whether p is aligned for accesses of 16 bytes.
 inline bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 

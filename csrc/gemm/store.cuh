@@ -40,7 +40,7 @@ __device__ __forceinline__ void store_vectors(const GemmSum<Tile>& sum, const Ta
         if (place.row(m) >= target.rows) continue;
 #pragma unroll
         for (int i = 0; i < Tile::kGroup; ++i) group[i] = narrow<T>(sum[m + i][n]);
-        store_vector(to + target.row(place.row(m)), group);
+        store_vector_global(to + target.row(place.row(m)), group);
       }
     }
     return;
@@ -54,7 +54,7 @@ __device__ __forceinline__ void store_vectors(const GemmSum<Tile>& sum, const Ta
       if (place.row(m) >= target.rows) continue;
 #pragma unroll
       for (int i = 0; i < Tile::kGroup; ++i) group[i] = narrow<T>(sum[m][n + i]);
-      store_vector(to + target.row(place.row(m)), group);
+      store_vector_global(to + target.row(place.row(m)), group);
     }
   }
 }

@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(Tile::kThreads)
 #pragma unroll
         for (int k = 0; k < Tile::kPack; ++k) out[j * Tile::kPack + k] = both[k];
       }
-      store_vector(to + r * shape.columns + c, out);
+      store_vector_global(to + r * shape.columns + c, out);
     }
   } else {
     for (int i = thread; i < Tile::kRows * Tile::kColumns; i += Tile::kThreads) {

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     Vector<T, V> value = load_vector<V>(x + first);
 #pragma unroll
     for (int v = 0; v < V; ++v) value[v] = next(widen(value[v]));
-    store_vector(dx + first, value);
+    store_vector_global(dx + first, value);
   } else {
     for (int64_t i = first; i < elements; ++i) dx[i] = next(widen(x[i]));
   }
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(Tile::kThreads)
       const A part = exponential(widen(value[v]) - log_sum[v]) * whole[v] - even[v] * factor;
       value[v] = narrow<T>(c == t[v] ? part - hit[v] : part);
     }
-    store_vector(dx + image + c * scores.positions, value);
+    store_vector_global(dx + image + c * scores.positions, value);
   }
 }
 

@@ -30,7 +30,7 @@ __device__ __forceinline__ Vector<T, V> load_some(const T* p, int64_t count) {
 
 template <class T, int V>
 __device__ __forceinline__ void store_some(T* p, const Vector<T, V>& value, int64_t count) {
-  if (count >= V) return store_vector(p, value);
+  if (count >= V) return store_vector_global(p, value);
 #pragma unroll
   for (int v = 0; v < V; ++v) {
     if (v < count) p[v] = value[v];

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
             const A h = ((widen(x[u][v]) - origin) - mean) * inverse;
             y[v] = narrow<T>(multiply_add(h, w.value[v], b.value[v]));
           }
-          store_vector(a.y + at, y);
+          store_vector_global(a.y + at, y);
           walk.next();
         }
       }
@@ -193,8 +193,8 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
             dx[v] = narrow<T>(
                 multiply_add(widen(dy[u][v]), w.value[v] * inverse, -multiply_add(h, slope, offset)));
           }
-          store_vector(a.dx + at, dx);
-          if (a.dresidual) store_vector(a.dresidual + at, dy[u]);
+          store_vector_global(a.dx + at, dx);
+          if (a.dresidual) store_vector_global(a.dresidual + at, dy[u]);
           walk.next();
         }
       }
