@@ -259,7 +259,9 @@ def test_indices_out_of_range_name_nothing(last):
     kept = np.where((wrong >= 0) & (wrong < 20), dy, 0)
     want = reference.pool_scatter(kept, np.where(kept != 0, wrong, 0), (4, 5))
     np.testing.assert_array_equal(cuda.pool_scatter(dy, wrong, (4, 5)), want)
-    assert np.isfinite(cuda.adaptive_max_pool_input_grad(dy, wrong, (4, 5))).all()
+    nowhere = stored(np.where((wrong >= 0) & (wrong < 20), wrong, -1), last)
+    dx = cuda.adaptive_max_pool_input_grad(dy, wrong, (4, 5))
+    np.testing.assert_array_equal(dx, cuda.adaptive_max_pool_input_grad(dy, nowhere, (4, 5)))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (2, 0, 8, 8)])
@@ -310,3 +312,19 @@ def test_tiles_fit_shared_memory_and_cover_the_result(shape):
                 tile = pool_tile.input_grad_tile(axes, planes, lanes, itemsize, max(itemsize, 4) + 4)
                 assert tile.elements() * (max(itemsize, 4) + 4) <= 40 * 1024
                 assert all(1 <= t <= axis.size for t, axis in zip(tile.axes, axes, strict=True))
+
+
+@pytest.mark.parametrize(("width", "kernel", "stride"), [(16, 2, 16), (32, 2, 32), (16, 1, 8), (64, 2, 4)])
+@pytest.mark.parametrize("planes", [1 << 12, 1 << 20])
+def test_rows_of_whole_sectors_fit_shared_memory(width, kernel, stride, planes, monkeypatch):
+    """Few columns of a row are wanted, but whole sectors of it are loaded: the box is many times its operands."""
+    axes = pool_geometry.windowed(window_over((512, width), 1, planes, (2, kernel), (1, stride), 0))
+    fits = [pool_tile.forward_tile(axes, planes, 1, itemsize) for itemsize in (2, 4, 8)]
+    monkeypatch.setattr(pool_tile, "_LARGEST_BYTES", 1 << 40)
+    pool_tile._grown.cache_clear()
+    larger = [pool_tile.forward_tile(axes, planes, 1, itemsize) for itemsize in (2, 4, 8)]
+    pool_tile._grown.cache_clear()
+    for tile, limitless, itemsize in zip(fits, larger, (2, 4, 8), strict=True):
+        phases = stride if stride in (2, 4) else 1
+        assert pool_tile._padded_bytes(tile, itemsize, 32 // itemsize, phases) <= 96 * 1024
+        assert tile.results() <= limitless.results()

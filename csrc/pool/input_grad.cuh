@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads, PoolInputGradTile
       if constexpr (kMax) {
         const int64_t winner = indices[from];
         shares[to] = value;
-        winners[to] = winner < pooling.positions() ? static_cast<int32_t>(winner) : -1;
+        winners[to] = winner >= 0 && winner < pooling.positions() ? static_cast<int32_t>(winner) : -1;
       } else {
         const A counted =
             A(counts[d]) * A(counts[plan.box(0) + h]) * A(counts[plan.box(0) + plan.box(1) + c]);

@@ -15,6 +15,7 @@ _LINE = 64  # columns in the first tile of a row, where there are no lanes
 _SECTOR = 16  # columns that tiles begin at multiples of: 32 bytes of halves, so that stores fill whole sectors
 _BOX_BYTES = 32 * 1024  # wanted: five to six blocks fit a multiprocessor
 _MOST_BYTES = 40 * 1024  # accepted for a tile that is as small as can be; with its tables below the default limit
+_LARGEST_BYTES = 96 * 1024  # of a block with all that rows are padded with: what any GPU since 8.0 gives one
 _MOST_RESULTS = 4096  # a thread makes sixteen of them
 _MOST_POSITIONS = (256, 512, 2048)  # of a box, along each axis; kernels pack a position in a box into one int
 _FEW_TAPS = 64  # a cell of so many is not worth sharing among threads
@@ -120,23 +121,29 @@ def _grown(direction, axes, planes, lanes, itemsize, box_bytes):
     widths, sector = [min(lanes, _LANES)], _SECTOR_BYTES // itemsize
     while widths[-1] % (2 * sector) == 0:  # only whole sectors, and so whole vectors
         widths.append(widths[-1] // 2)
-    tiles = [_grown_to(direction, axes, planes, lanes, box_bytes, width) for width in widths]
+    tiles = [_grown_to(direction, axes, planes, lanes, itemsize, box_bytes, width) for width in widths]
     return min((tile for tile in tiles if tile), key=_cost, default=None)
 
 
-def _grown_to(direction, axes, planes, lanes, box_bytes, width):
+def _grown_to(direction, axes, planes, lanes, itemsize, box_bytes, width):
     """The Tile of so many lanes, or None."""
     results_of, box_of, multiple_of = direction
     sizes = tuple(results_of(axis) for axis in axes)
     multiples = [multiple_of(axis) for axis in axes]
+    sector = phases = 1
+    if direction is _FORWARD:
+        phases = axes[2].stride if axes[2].kernel and axes[2].stride in (2, 4) else 1
     if lanes == 1:
         multiples[2] = _SECTOR
+        sector = _SECTOR_BYTES // itemsize if direction is _FORWARD else 1
 
     def tile(results, more_planes=1):
         return Tile(more_planes, tuple(results), width, box_of(axes, results))
 
     def fits(candidate, nbytes):
         if any(positions > most for positions, most in zip(candidate.box, _MOST_POSITIONS, strict=True)):
+            return False
+        if _padded_bytes(candidate, box_bytes, sector, phases) > _LARGEST_BYTES:
             return False
         return candidate.elements() * box_bytes <= nbytes
 
@@ -169,6 +176,21 @@ def _grown_to(direction, axes, planes, lanes, box_bytes, width):
             break
         chosen = min(longer, key=_cost)
     return chosen
+
+
+def _padded_bytes(tile, box_bytes, sector, phases):
+    """Most shared memory that a block takes, tables and padding included: see TilePlan in csrc/pool/tile.h.
+
+    Args:
+        tile: A Tile.
+        box_bytes: Bytes that the box holds for an operand.
+        sector: Columns that rows of the box begin and end at multiples of.
+        phases: Equally long parts that a row is kept in.
+    """
+    columns = (tile.box[2] + 2 * (sector - 1)) // sector * sector + (phases - 1) * max(sector // 2, 1)
+    row = columns * tile.lanes * 5 // 4  # up to a quarter keeps rows apart in the banks
+    tables = 4 * (3 * sum(tile.axes) + sum(tile.box)) + 16
+    return tile.planes * tile.box[0] * tile.box[1] * row * box_bytes + tables
 
 
 def _cost(tile):
