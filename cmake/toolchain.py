@@ -13,7 +13,8 @@ OLDEST_NVCC = (12, 0)  # the first that knows sm_90a
 
 # 90-virtual is PTX for what is newer than Hopper: 90a machine code runs on Hopper alone.
 DEVELOPER_ARCHS = ("80-real", "90a-real", "90-virtual")
-RELEASE_ARCHS = ("75-real", "80-real", "86-real", "89-real", "90a-real", "90-virtual")
+# Nothing older than 8.0, the first with cp.async and with as much shared memory as depthwise tiles take.
+RELEASE_ARCHS = ("80-real", "86-real", "89-real", "90a-real", "90-virtual")
 BLACKWELL_ARCHS = ("100f-real", "120")
 BLACKWELL_NVCC, BLACKWELL_CMAKE = (12, 9), (4, 0)  # these know "f", code for a family of GPUs; CMake 3.25 does not
 
