@@ -75,7 +75,8 @@ __device__ __forceinline__ void store_vector(T* p, const Vector<T, N>& value) {
 }
 
 /// store_vector to global memory, surely in one access: of a vector whose elements were computed one by one
-/// nvcc may make a store for each of them.
+/// nvcc may make a store for each of them. The kernel never reads what it stores so: the compiler is not told
+/// of the store, and loads that follow need not wait for it.
 template <class T, int N>
 __device__ __forceinline__ void store_vector_global(T* p, const Vector<T, N>& value) {
 #ifdef __CUDACC__
@@ -84,14 +85,12 @@ __device__ __forceinline__ void store_vector_global(T* p, const Vector<T, N>& va
     uint32_t word[4];
     memcpy(word, &value, kBytes);
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(word[0]),
-                 "r"(word[1]), "r"(word[2]), "r"(word[3])
-                 : "memory");
+                 "r"(word[1]), "r"(word[2]), "r"(word[3]));
   } else if constexpr (kBytes == 8) {
     uint32_t word[2];
     memcpy(word, &value, kBytes);
     asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(p)), "r"(word[0]),
-                 "r"(word[1])
-                 : "memory");
+                 "r"(word[1]));
   } else {
     store_vector(p, value);
   }
