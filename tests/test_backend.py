@@ -11,6 +11,7 @@ import fastconv
 import fastconv.functional as F
 from fastconv import backend
 from fastconv.errors import DeviceError, ShapeError
+from tests.cupy_stand_in import Device
 
 
 class FakeCupyArray:
@@ -18,7 +19,7 @@ class FakeCupyArray:
 
     def __init__(self, *shape, device=0):
         self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype("float32")
-        self.device = types.SimpleNamespace(id=device)
+        self.device = Device(device)
 
 
 @pytest.fixture
