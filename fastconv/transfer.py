@@ -4,7 +4,7 @@ import importlib
 
 import numpy
 
-from fastconv.arrays import describe, device_of, is_array, is_cupy
+from fastconv.arrays import describe, device_of, is_array
 from fastconv.errors import DeviceError, DTypeError, ShapeError
 
 _CPU_KINDS = (1, 3)  # in DLPack: host memory, and host memory that CUDA has pinned
@@ -29,9 +29,21 @@ def place(array, device):
     if device is None:
         return array
     index = device_index(device)
+    if device_of(array) == ("cpu" if index is None else f"cuda:{index}"):
+        return array
     if index is None:
-        return array.get() if is_cupy(array) else array
-    return array if device_of(array) == f"cuda:{index}" else _cuda(repr(device)).to_device(array, index)
+        return _in_memory_order(array, lambda dense: dense.get())
+    to_device = _cuda(repr(device)).to_device
+    return _in_memory_order(array, lambda dense: to_device(dense, index))
+
+
+def _in_memory_order(array, copy):
+    """copy(array) in the memory format of array, if its elements lie together in any order of its axes."""
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    turned = array.transpose(order)
+    if array.flags.c_contiguous or not turned.flags.c_contiguous:
+        return copy(array)
+    return copy(turned).transpose([order.index(axis) for axis in range(array.ndim)])
 
 
 def device_index(device):

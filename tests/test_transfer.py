@@ -74,6 +74,18 @@ def test_from_gpu_to_gpu_each_stream_waits_for_the_other(cupy):
     np.testing.assert_array_equal(moved.get(), there.get())
 
 
+@pytest.mark.parametrize("storage", ["contiguous", "channels_last", "fortran"])
+def test_the_memory_format_moves_too(cupy, storage):
+    here = stored(np.arange(120, dtype="f4").reshape(2, 3, 4, 5), storage)
+    there = place(here, "cuda")
+    other = place(there, "cuda:1")
+    back = place(other, "cpu")
+    assert here.strides == there.strides == other.strides == back.strides
+    np.testing.assert_array_equal(back, here)
+    dense = place(stored(here, "every_second"), "cuda")
+    assert dense.flags.c_contiguous
+
+
 def test_a_module_moves_with_gradients_and_buffers(cupy):
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     parameters = list(net.parameters())
