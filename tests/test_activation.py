@@ -357,3 +357,20 @@ def test_integers_count_as_float32_and_relu_keeps_them():
     y = F.relu(x)
     assert y.dtype == np.int64
     np.testing.assert_array_equal(y, [0, 0, 3])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_bits_do_not_depend_on_where_results_lie(monkeypatch, seed):
+    """A loop may be vectorised only where its arrays lie far apart: no order of a sum may follow from that."""
+    activation = importlib.import_module("fastconv.cpu.activation")
+    dy, values = np.random.default_rng(seed).standard_normal((2, 4, 3))
+    w = np.array([0.25])
+    block = np.empty(2**12)
+    x = block[:12].reshape(4, 3)
+    x[...] = values
+    found = set()
+    for behind in (14, 20, 1000):  # elements from the start of x to that of the result
+        result = block[behind : behind + 12].reshape(4, 3)
+        monkeypatch.setattr(activation, "_empty", lambda shape, dtype, result=result: result)
+        found.add(tuple(a.tobytes() for a in activation.prelu_grad(dy, x, w)))
+    assert len(found) == 1

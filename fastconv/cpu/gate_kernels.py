@@ -70,10 +70,13 @@ def prelu_grad_first(first, last, dy, x, w, dx, partial, kept, channels, lanes):
         row, low, high = _piece(task, lanes)
         slope, at, total = load(w, row % channels), row * lanes, zero
         for i in range(at + low, at + high):
-            value, d = load(x, i), load(dy, i)
-            right = value > 0
-            store(dx, i, select(right, d, d * slope))
-            total += select(right, zero, d * value)
+            d = load(dy, i)
+            store(dx, i, select(load(x, i) > 0, d, d * slope))
+        # A loop that stores as well is vectorised only where its arrays lie far apart in memory, and the order of a
+        # sum must not depend on that.
+        for i in range(at + low, at + high):
+            value = load(x, i)
+            total += select(value > 0, zero, load(dy, i) * value)
         partial[task] = total
 
 

@@ -34,11 +34,11 @@ def softmax_rows(first, last, x, y, kept, length, lanes, log):
             high = largest(high, load(x, i))
         total = 0.0
         for low in range(0, length, PIECE):
-            part = number(0)
-            for i in range(low, min(low + PIECE, length)):
-                value = exponential(load(x, at + i) - high)
-                put(e, i, value)
-                part += value
+            stop, part = min(low + PIECE, length), number(0)
+            for i in range(low, stop):
+                put(e, i, exponential(load(x, at + i) - high))
+            for i in range(low, stop):  # apart: see prelu_grad_first in gate_kernels.py
+                part += get(e, i)
             total += part
         if log:
             shift = number(math.log(total))
