@@ -8,10 +8,8 @@ import math
 import numpy as np
 
 from fastconv.cpu.jit import get, inline, kernel, put
+from fastconv.cpu.softmax_kernels import LANES, PIECE, lanes_of
 from fastconv.cpu.storage import load, store
-
-PIECE = 1024  # elements that are summed in the precision of the row
-LANES = 128  # that are worked on together: their sums stay in the cache
 
 
 @inline
@@ -28,14 +26,6 @@ def _inverse(squares, eps):
     """1 over the length, or over eps if that is more."""
     length = math.sqrt(squares)
     return 1 / eps if length < eps else 1 / length
-
-
-@inline
-def _lanes_of(task, length, lanes):
-    """(index of the first lane's first element, number of lanes) of a task."""
-    blocks = (lanes + LANES - 1) // LANES
-    low = task % blocks * LANES
-    return task // blocks * length * lanes + low, min(LANES, lanes - low)
 
 
 @kernel
@@ -81,7 +71,7 @@ def normalize_lanes(first, last, x, y, kept, length, lanes, eps):
     number = kept.dtype.type
     part, squares = np.empty(LANES, kept.dtype), np.empty(LANES, np.float64)
     for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
+        at, count = lanes_of(task, length, lanes)
         for c in range(count):
             put(squares, c, 0.0)
         for low in range(0, length, PIECE):
@@ -108,7 +98,7 @@ def normalize_grad_lanes(first, last, dy, x, dx, kept, length, lanes, eps):
     square, product = np.empty(LANES, kept.dtype), np.empty(LANES, kept.dtype)
     squares, products = np.empty(LANES, np.float64), np.empty(LANES, np.float64)
     for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
+        at, count = lanes_of(task, length, lanes)
         for c in range(count):
             put(squares, c, 0.0)
             put(products, c, 0.0)

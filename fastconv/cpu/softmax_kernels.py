@@ -76,7 +76,7 @@ def softmax_grad_rows(first, last, dy, y, dx, kept, length, lanes, log):
 
 
 @inline
-def _lanes_of(task, length, lanes):
+def lanes_of(task, length, lanes):
     """(index of the first lane's first element, number of lanes) of a task."""
     blocks = (lanes + LANES - 1) // LANES
     low = task % blocks * LANES
@@ -89,7 +89,7 @@ def softmax_lanes(first, last, x, y, kept, length, lanes, log):
     number = kept.dtype.type
     high, part, total = np.empty(LANES, kept.dtype), np.empty(LANES, kept.dtype), np.empty(LANES, np.float64)
     for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
+        at, count = lanes_of(task, length, lanes)
         for c in range(count):
             put(high, c, number(-np.inf))
             put(total, c, 0.0)
@@ -122,7 +122,7 @@ def softmax_grad_lanes(first, last, dy, y, dx, kept, length, lanes, log):
     number = kept.dtype.type
     part, total = np.empty(LANES, kept.dtype), np.empty(LANES, np.float64)
     for task in range(first, last):
-        at, count = _lanes_of(task, length, lanes)
+        at, count = lanes_of(task, length, lanes)
         for c in range(count):
             put(total, c, 0.0)
         for low in range(0, length, PIECE):
