@@ -1,5 +1,6 @@
 """A worker process as seen from the one that compares."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -128,7 +129,8 @@ class Worker:
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a request that a lost process never read is still in the buffer
+            process.stdin.close()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -379,9 +379,12 @@ def _command(tmp_path, *words):
     return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-def test_lost_worker_is_replaced():
+@pytest.mark.parametrize("gone", [False, True], ids=["dying", "gone"])
+def test_lost_worker_is_replaced(gone):
     with Worker("reference", 1) as lost:
         os.kill(lost.pid, signal.SIGKILL)
+        if gone:  # its end of the pipe is closed, so the request cannot even be written
+            os.waitid(os.P_PID, lost.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(WorkerError, match="exit code -9"):
             lost.request("peak", dtype="float32", seconds=0)
         assert lost.request("peak", dtype="float32", seconds=0) > 0
