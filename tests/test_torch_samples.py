@@ -1,0 +1,249 @@
+"""PyTorch's own samples of its operators: values, gradients, second derivatives and refusals, on every backend.
+
+torch.testing keeps for each operator a list of calls that have to work and one of calls that have to fail. They were
+written by others, for another implementation, which makes them a witness that knows none of our assumptions.
+"""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+from fastconv import backend, functional
+from fastconv.autograd import Tensor, grad
+from fastconv.creation import tensor
+from fastconv.errors import FastconvError
+from tests.emulation import require
+from tests.witness import same_dtype, to_numpy, torch
+
+methods = pytest.importorskip("torch.testing._internal.common_methods_invocations", reason="PyTorch's samples")
+
+PREFIX = "nn.functional."
+
+# Operators that draw numbers: only shape and dtype can be compared. Their distributions have tests of their own.
+RANDOM = {
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu",
+    "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
+}  # fmt: skip
+
+# Samples that we answer differently on purpose: operator and a function of the sample; why stands beside it.
+DIFFERENT = {}
+
+# Calls that PyTorch refuses and we accept on purpose: operator and part of PyTorch's message; why stands beside it.
+ACCEPTED = {}
+
+# Operators whose samples do not all pass yet.
+NOT_YET = {
+    "softmin",
+    "normalize",
+    "layer_norm",
+    "interpolate",
+    "conv2d",
+    "group_norm",
+    "hardsigmoid",
+    "batch_norm",
+    "cross_entropy",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "dropout2d",
+    "pairwise_distance",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "l1_loss",
+    "smooth_l1_loss",
+    "mse_loss",
+    "nll_loss",
+}
+
+# Every so many samples are run on the backends that are slow; cpu runs all.
+STEPS = {"cpu": 1, "reference": 7, "emulated": 7}
+
+# Values and gradients in units of each dtype's rounding, relative to the largest element.
+ROUNDINGS = 256
+
+
+def _operators(wanted=lambda info: True):
+    """(name, OpInfo) of what both libraries have."""
+    found = []
+    for info in methods.op_db:
+        name = info.name.removeprefix(PREFIX)
+        if not info.name.startswith(PREFIX) or name not in functional.__all__ or name in NOT_YET or not wanted(info):
+            continue
+        if "complex" not in info.variant_test_name:
+            found.append(pytest.param(name, info, id=f"{name}-{info.variant_test_name}".rstrip("-")))
+    return found
+
+
+def _converted(value, convert):
+    """value with every torch tensor in it, however deep, converted."""
+    if isinstance(value, torch.Tensor):
+        return convert(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_converted(v, convert) for v in value)
+    if isinstance(value, dict):
+        return {key: _converted(v, convert) for key, v in value.items()}
+    return _dtype(value)
+
+
+def _dtype(value):
+    return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
+
+
+def _ours(value):
+    """A Tensor of the values, strides and dtype of a torch tensor; an array where it requires no gradient."""
+    array = value.detach().numpy().copy(order="K")
+    return tensor(array, requires_grad=True) if value.requires_grad else array
+
+
+def _leaves(value, kind):
+    """Every Tensor of a kind in value that requires a gradient, from left to right."""
+    if isinstance(value, kind):
+        return [value] if value.requires_grad else []
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for v in value for leaf in _leaves(v, kind)] if isinstance(value, (tuple, list)) else []
+
+
+def _call(function, sample, convert):
+    """The results of function as a tuple, and the leaves among its arguments."""
+    arguments = _converted((sample.input, *sample.args), convert)
+    named = _converted(sample.kwargs, convert)
+    kind = Tensor if convert is _ours else torch.Tensor
+    with warnings.catch_warnings():
+        if kind is torch.Tensor:  # PyTorch's advice to its users
+            warnings.simplefilter("ignore")
+        results = function(*arguments, **named)
+    return results if isinstance(results, tuple) else (results,), _leaves((arguments, named), kind)
+
+
+def _compare(what, mine, theirs, dtype):
+    mine, theirs = np.asarray(mine.data if isinstance(mine, Tensor) else mine), to_numpy(theirs)
+    assert mine.shape == theirs.shape, f"{what}: shape {mine.shape}, not {theirs.shape}"
+    finite = theirs[np.isfinite(theirs)]
+    scale = np.abs(finite).max(initial=1.0)
+    allowed = ROUNDINGS * np.finfo(dtype).eps * scale
+    np.testing.assert_allclose(mine.astype("float64"), theirs, rtol=0, atol=allowed, err_msg=what)
+
+
+def _compare_sample(name, info, sample, dtype):
+    theirs, other = _call(info.op, sample, lambda t: t)
+    results, leaves = _call(getattr(functional, name), sample, _ours)
+    assert len(results) == len(theirs)
+    for y, expected in zip(results, theirs, strict=True):
+        assert y.shape == tuple(expected.shape), f"shape {y.shape}, not {tuple(expected.shape)}"
+        assert same_dtype(y, expected), f"dtype {y.dtype}, not {expected.dtype}"
+        if name not in RANDOM:
+            _compare("value", y, expected, dtype)
+    y, expected = results[0], theirs[0]
+    assert len(leaves) == len(other)
+    if name in RANDOM or not expected.requires_grad:
+        return
+    assert y.requires_grad, "no gradient was recorded"
+    rng = np.random.default_rng(0)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    gradients = grad(y, leaves, tensor(dy), create_graph=True, allow_unused=True)
+    wanted = torch.autograd.grad(expected, other, torch.from_numpy(dy), create_graph=True, allow_unused=True)
+    for i, (g, w) in enumerate(zip(gradients, wanted, strict=True)):
+        if w is None:
+            assert g is None or not g.data.any()
+        else:
+            _compare(f"gradient {i}", g, w, dtype)
+    if dtype == "float64" and info.supports_gradgrad:
+        _compare_second(gradients, wanted, leaves, other, rng)
+
+
+def _compare_second(gradients, wanted, leaves, other, rng):
+    """Gradients of a random projection of the gradients."""
+    slopes, expected = [], []
+    for g, w in zip(gradients, wanted, strict=True):
+        if w is not None:
+            direction = rng.standard_normal(tuple(w.shape))
+            slopes.append((g * direction).sum())
+            expected.append((w * torch.from_numpy(direction)).sum())
+    slope, theirs = sum(slopes[1:], slopes[0]), sum(expected[1:], expected[0])
+    if not theirs.requires_grad:
+        assert not slope.requires_grad or all(
+            g is None or not g.data.any() for g in grad(slope, leaves, allow_unused=True)
+        )
+        return
+    second = torch.autograd.grad(theirs, other, allow_unused=True)
+    mine = grad(slope, leaves, allow_unused=True) if slope.requires_grad else [None] * len(leaves)
+    for i, (g, w) in enumerate(zip(mine, second, strict=True)):
+        if w is None or not w.any():
+            assert g is None or np.abs(g.data).max(initial=0) < 1e-12, f"second derivative {i} is not zero"
+        else:
+            assert g is not None, f"second derivative {i} is missing"
+            _compare(f"second derivative {i}", g, w, "float64")
+
+
+def _described(sample):
+    """A sample in words, short enough to be read in a failure."""
+
+    def words(value):
+        return f"{list(value.shape)} {_dtype(value.dtype)}"
+
+    text = ", ".join(map(str, _converted((sample.input, *sample.args), words)))
+    return text + "".join(f", {key}={_converted(value, words)}" for key, value in sample.kwargs.items())
+
+
+def _report(failures, count):
+    assert not failures, f"{len(failures)} of {count}\n" + "\n".join(failures[:8])
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("operator", "info"), _operators())
+def test_samples(operator, info, dtype, name):
+    if name == "emulated":
+        require("plain")
+    if getattr(torch, dtype) not in info.dtypes:
+        pytest.skip(f"PyTorch has no {operator} of {dtype}")
+    torch.manual_seed(0)
+    samples = list(info.sample_inputs("cpu", getattr(torch, dtype), requires_grad=info.supports_autograd))
+    failures = []
+    for sample in samples[:: STEPS[name]]:
+        if DIFFERENT.get(operator, lambda _: False)(sample):
+            continue
+        try:
+            with backend.use_backend(name):
+                _compare_sample(operator, info, sample, dtype)
+        except Exception as error:  # all of them are told at once
+            failures.append(f"{_described(sample)}\n    {type(error).__name__}: {error}")
+    _report(failures, len(samples))
+
+
+@pytest.mark.parametrize(("operator", "info"), _operators(lambda info: info.error_inputs_func is not None))
+def test_refusals(operator, info):
+    failures, errors = [], list(info.error_inputs("cpu"))
+    for error in errors:
+        if any(part in error.error_regex for part in ACCEPTED.get(operator, ())):
+            continue
+        try:
+            _call(getattr(functional, operator), error.sample_input, _ours)
+        except FastconvError as refused:
+            if not isinstance(refused, (ValueError, TypeError)):
+                failures.append(f"{_described(error.sample_input)}\n    {refused!r}")
+        except Exception as other:
+            failures.append(f"{_described(error.sample_input)}\n    {other!r}, not {error.error_regex!r}")
+        else:
+            failures.append(f"{_described(error.sample_input)}\n    accepted, PyTorch says {error.error_regex!r}")
+    _report(failures, len(errors))
+
+
+@pytest.mark.parametrize(("operator", "info"), _operators())
+def test_parameters_are_those_of_pytorch(operator, info):
+    theirs = inspect.unwrap(getattr(torch.nn.functional, operator))
+    if not inspect.isfunction(theirs):  # built in, without a signature; or one of two functions, as of pooling
+        return
+    expected = inspect.signature(theirs)
+    if "args" in expected.parameters:
+        return
+    mine = inspect.signature(getattr(functional, operator))
+    for ours, other in zip(mine.parameters.values(), expected.parameters.values(), strict=False):
+        assert ours.name == other.name, f"{mine} and {expected}"
+        assert repr(ours.default) == repr(other.default), f"{mine} and {expected}"
