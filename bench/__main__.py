@@ -1,15 +1,16 @@
-"""The command line: python -m bench {run,train,activations,start,gates}."""
+"""The command line: python -m bench {run,train,activations,norms,start,gates}."""
 
 import argparse
 import importlib.util
 import pathlib
 import sys
 
-from bench.activations import activations
+from bench.families import family
 from bench.gates.command import gates
 from bench.machine import default_threads
 from bench.plot import SUFFIXES
 from bench.process import WorkerError
+from bench.rows import FAMILIES
 from bench.run import DTYPES, LAYOUTS, listing, run
 from bench.shapes import ALIASES, DIRECTIONS
 from bench.start import start
@@ -44,11 +45,12 @@ def parser():
     _peer(two)
     two.set_defaults(function=train)
 
-    activation = commands.add_parser("activations", help="time every activation beside a peer")
-    _common(activation)
-    _peer(activation)
-    activation.add_argument("--rows", default="*", metavar="PATTERN", help="only functions whose name matches")
-    activation.set_defaults(function=activations)
+    for name in FAMILIES:
+        command = commands.add_parser(name, help=f"time {name} beside a peer")
+        _common(command)
+        _peer(command)
+        command.add_argument("--rows", default="*", metavar="PATTERN", help="only functions whose name matches")
+        command.set_defaults(function=family)
 
     three = commands.add_parser("start", help="time of the import and of the first call in a new process")
     _common(three)

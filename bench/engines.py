@@ -124,17 +124,20 @@ class FastconvEngine:
 
         return Job(self._call(case, narrow), magnitude, lambda y: self._host(y).astype(wide_dtype(case.dtype)))
 
-    def activation(self, case):
-        """The Job of a bench.activations.Activation."""
+    def operator(self, case):
+        """The Job of a bench.operator.Operator."""
         import fastconv
+        from fastconv import functional
 
-        function, inputs = getattr(fastconv.functional, case.function), case.operands()
+        x, tensors = case.operands()
         if case.direction == "forward":
-            return Job(lambda: function(*inputs, **case.options), None, lambda y: y)
-        tensors = [fastconv.tensor(x, requires_grad=True) for x in inputs]
-        y = function(*tensors, **case.options)
+            return Job(lambda: case.call(functional, x, tensors), None, lambda y: y)
+        x = fastconv.tensor(x, requires_grad=True)
+        tensors.update({name: fastconv.tensor(tensors[name], requires_grad=True) for name in case.learned()})
+        leaves = [x, *(tensors[name] for name in case.learned())]
+        y = case.call(functional, x, tensors)
         dy = fastconv.tensor(case.gradient(y.shape))
-        return Job(lambda: fastconv.grad(y, tensors, dy, retain_graph=True)[0].data, None, lambda dx: dx)
+        return Job(lambda: fastconv.grad(y, leaves, dy, retain_graph=True)[0].data, None, lambda dx: dx)
 
     def training_step(self):
         """A function that takes one step of training of the demo network."""
@@ -217,16 +220,16 @@ class TorchEngine:
 
         return Job(self._call(case, narrow), magnitude, lambda y: self._host(y.to(wide)).contiguous().numpy())
 
-    def activation(self, case):
-        """The Job of a bench.activations.Activation."""
+    def operator(self, case):
+        """The Job of a bench.operator.Operator."""
         torch = self._torch
-        function = getattr(torch.nn.functional, case.function)
-        inputs = [torch.from_numpy(x) for x in case.operands()]
+        x, tensors = case.operands()
+        x, tensors = torch.from_numpy(x), {name: torch.from_numpy(value) for name, value in tensors.items()}
         torch.set_grad_enabled(case.direction == "backward")  # until active() ends
         if case.direction == "forward":
-            return Job(lambda: function(*inputs, **case.options), None, lambda y: y.numpy())
-        leaves = [x.requires_grad_() for x in inputs]
-        y = function(*leaves, **case.options)
+            return Job(lambda: case.call(torch.nn.functional, x, tensors), None, lambda y: y.numpy())
+        leaves = [x.requires_grad_(), *(tensors[name].requires_grad_() for name in case.learned())]
+        y = case.call(torch.nn.functional, x, tensors)
         dy = torch.from_numpy(case.gradient(tuple(y.shape)))
         return Job(lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)[0], None, lambda dx: dx.numpy())
 

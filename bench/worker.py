@@ -9,7 +9,7 @@ there is none. Requests:
     warm seconds            call for that long, at least twice -> seconds of the fastest call
     time calls              one call untimed, then so many timed -> seconds per call
     peak dtype seconds      best of many matrix products -> operations per second
-    activation case         make a call of bench.activations the call
+    operator case           make a bench.operator.Operator the call
     train                   make a training step of the demo network the call
     memory steps            bytes that so many calls need at their peak beyond what was held before -> bytes, method
 """
@@ -24,9 +24,9 @@ import time
 
 import numpy
 
-from bench.activations import Activation
 from bench.engines import Case
 from bench.libraries import engine
+from bench.operator import Operator
 
 
 class Server:
@@ -81,11 +81,10 @@ class Server:
             calls += 1
         return operations / best
 
-    def on_activation(self, case):
-        """Make operands and the call of an activation."""
+    def on_operator(self, case):
+        """Make operands and the call of an operator."""
         self._job = self._call = None
-        fields = {**case, "shape": tuple(case["shape"])}
-        self._job = self._engine.activation(Activation(**fields))
+        self._job = self._engine.operator(Operator.from_json(case))
         self._call = self._job.call
 
     def on_train(self):

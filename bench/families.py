@@ -1,96 +1,37 @@
-"""`python -m bench activations`: every activation beside a peer, forward and backward, on one large tensor."""
+"""`python -m bench FAMILY`: every function of a family beside a peer's, forward and backward, on large tensors."""
 
 import fnmatch
 import pathlib
 import tempfile
-from typing import NamedTuple
 
 import numpy
 
 from bench import machine, pairing
 from bench.process import Worker
 from bench.report import BUSY_CORES, Progress, save
+from bench.rows import FAMILIES
 from bench.run import NORMAL, QUICK, start_peer
 
 _TOLERANCE = 1e-5  # of float32 results of about 1; a function that is wrong is wrong by more
 
-_PLANES = (8, 16, 256, 256)  # 32 MB in float32
-_ROWS = (8192, 1024)
-_CLASSES = (655_360, 13)
-_QUICK = {_PLANES: (8, 16, 64, 64), _ROWS: (512, 1024), _CLASSES: (40_960, 13)}
 
-
-class Activation(NamedTuple):
-    """One call to time.
-
-    Attributes:
-        function: Name in torch.nn.functional, or in torch.
-        options: Its keyword arguments.
-        shape: Of the input.
-        direction: "forward", or "backward": the gradients of all inputs from that of the result.
-        weights: How many slopes prelu takes.
-    """
-
-    function: str
-    options: dict
-    shape: tuple
-    direction: str
-    weights: int = 0
-
-    @property
-    def name(self):
-        """Function and options."""
-        return " ".join([self.function, *(f"{k}={v}" for k, v in self.options.items())])
-
-    def operands(self):
-        """The inputs, as float32 arrays; the same in every process."""
-        rng = numpy.random.default_rng(0)
-        x = 2 * rng.standard_normal(self.shape, dtype="float32")
-        return [x, numpy.linspace(-0.5, 1, self.weights, dtype="float32")] if self.weights else [x]
-
-    def gradient(self, shape):
-        """The gradient of a result of this shape."""
-        return numpy.random.default_rng(1).standard_normal(shape, dtype="float32")
-
-
-_FUNCTIONS = (
-    "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu", "gelu", "mish", "softplus", "softsign", "logsigmoid",
-    "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "tanhshrink", "softshrink", "hardshrink", "rrelu",
-)  # fmt: skip
-_OTHERS = [
-    ("gelu", {"approximate": "tanh"}, _PLANES, 0),
-    ("threshold", {"threshold": 0.1, "value": 0.0}, _PLANES, 0),
-    ("prelu", {}, _PLANES, 1),
-    ("prelu", {}, _PLANES, 16),
-    ("glu", {"dim": 1}, _PLANES, 0),
-    ("softmax", {"dim": 1}, _ROWS, 0),
-    ("softmax", {"dim": 1}, _CLASSES, 0),
-    ("softmax", {"dim": 1}, _PLANES, 0),
-    ("log_softmax", {"dim": 1}, _ROWS, 0),
-    ("log_softmax", {"dim": 1}, _PLANES, 0),
-    ("softmin", {"dim": 1}, _ROWS, 0),
-    ("normalize", {"dim": 1}, _ROWS, 0),
-    ("normalize", {"dim": 1}, _PLANES, 0),
-]
-
-
-def rows(quick, pattern="*"):
-    """The Activations that are timed.
+def rows(name, quick, pattern="*"):
+    """The Operators of a family that are timed.
 
     Args:
+        name: A name in bench.rows.FAMILIES.
         quick: Whether tensors are smaller.
         pattern: Only functions whose name matches.
     """
-    table = [(name, {}, _PLANES, 0) for name in _FUNCTIONS] + _OTHERS
     return [
-        Activation(name, options, _QUICK[shape] if quick else shape, direction, weights)
-        for name, options, shape, weights in table
-        if fnmatch.fnmatchcase(name, pattern)
+        (row.smaller() if quick else row)._replace(direction=direction)
+        for row in FAMILIES[name]
+        if fnmatch.fnmatchcase(row.function, pattern)
         for direction in ("forward", "backward")
     ]
 
 
-def activations(options):
+def family(options):
     """Time every row in turns, after the results of both have been compared, and report.
 
     Args:
@@ -100,7 +41,7 @@ def activations(options):
         The exit status: 0, or 1 where results differ.
     """
     spent = QUICK if options.quick else NORMAL
-    cases = rows(options.quick, options.rows)
+    cases = rows(options.command, options.quick, options.rows)
     progress = Progress(len(cases))
     facts = machine.facts(options.threads)
     results = []
@@ -109,16 +50,16 @@ def activations(options):
         workers = [ours, peer] if peer else [ours]
         versions = [worker.version for worker in workers]
         print(
-            f"activations, float32, threads: {facts['threads']}, {facts['cpu']}\n"
+            f"{options.command}, float32, threads: {facts['threads']}, {facts['cpu']}\n"
             f"fastconv {versions[0]} ({options.backend})" + "".join(f", {options.peer} {v}" for v in versions[1:])
         )
-        print(f"\n{'function':32}  {'shape':>16}  direction   ours ms   peer ms  peer/ours  quartiles")
+        print(f"\n{'function':48}  {'shape':>16}  direction   ours ms   peer ms  peer/ours  quartiles")
         try:
             for index, case in enumerate(cases):
                 progress.case(index, f"{case.name} {case.direction}")
                 others = machine.Others([worker.pid for worker in workers])
                 for worker in workers:
-                    worker.request("activation", case=case._asdict())
+                    worker.request("operator", case=case._asdict())
                 error = _difference(workers) if peer else None
                 right = error is None or error <= _TOLERANCE
                 timing = None
@@ -152,7 +93,8 @@ def _difference(workers):
 
 def _print_row(case, timing, error, _):
     shape = "x".join(map(str, case.shape))
-    start = f"{case.name + (f' {case.weights} slopes' if case.weights else ''):32}  {shape:>16}  {case.direction:9}"
+    name = case.name + (" last" if case.layout == "channels_last" else "")
+    start = f"{name:48}  {shape:>16}  {case.direction:9}"
     if timing is None:
         print(f"{start}  WRONG: differs by {error:.2g}")
         return
@@ -165,7 +107,7 @@ def _print_summary(options, results):
     print()
     for direction in ("forward", "backward"):
         ratios = {
-            (case.name, case.shape, case.weights): timing.ratio()[0]
+            (case.name, case.shape, case.layout): timing.ratio()[0]
             for case, timing, _, _ in results
             if timing is not None and timing.peer and case.direction == direction
         }

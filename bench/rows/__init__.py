@@ -1,0 +1,8 @@
+"""The calls that `python -m bench <family>` times: one table a family, in a file of its own.
+
+A family is a module whose TABLE holds bench.operators.Operator rows without a direction; each is timed in both.
+"""
+
+from bench.rows import activations, norms
+
+FAMILIES = {"activations": activations.TABLE, "norms": norms.TABLE}
