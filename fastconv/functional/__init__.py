@@ -133,6 +133,7 @@ from fastconv.functional.shape import (
     unflatten,
     unsqueeze,
 )
+from fastconv.functional.shuffle import channel_shuffle, native_channel_shuffle, pixel_shuffle, pixel_unshuffle
 from fastconv.functional.special import erf
 
 attach()
@@ -168,6 +169,7 @@ __all__ = [
     "cast",
     "cat",
     "celu",
+    "channel_shuffle",
     "chunk",
     "clamp",
     "clone",
@@ -233,6 +235,7 @@ __all__ = [
     "movedim",
     "mse_loss",
     "mul",
+    "native_channel_shuffle",
     "ne",
     "neg",
     "nll_loss",
@@ -240,6 +243,8 @@ __all__ = [
     "one_hot",
     "pairwise_distance",
     "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "pow",
     "prelu",
     "reciprocal",

@@ -69,6 +69,7 @@ from fastconv.nn.pool import (
     MaxPool3d,
 )
 from fastconv.nn.resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from fastconv.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from fastconv.nn.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ChannelShuffle",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -132,6 +134,8 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RReLU",
     "ReLU",
     "ReLU6",
