@@ -280,14 +280,15 @@ class Window(NamedTuple):
         )
 
 
-def adaptive_output(operator, input, output_size, rank):
+def adaptive_output(operator, input, output_size, rank, one_of_nothing=False):
     """Check an adaptive pooling.
 
     Args:
         operator: Public name, such as "adaptive_avg_pool2d".
         input: Array [N, C, *size].
-        output_size: An int or one a spatial axis; None keeps the size of the input.
+        output_size: An int or one a spatial axis; of two or three None keeps the size of the input.
         rank: 1, 2 or 3 spatial axes.
+        one_of_nothing: Whether an empty spatial axis is accepted if the output is one position.
 
     Returns:
         The output size, an int a spatial axis. Output position p covers the input positions from
@@ -298,18 +299,18 @@ def adaptive_output(operator, input, output_size, rank):
         DTypeError: input is no floating array, or a size is no int.
     """
     check_images(operator, "input", input, rank)
-    if 0 in input.shape[2:]:
-        raise ShapeError(operator, "input", list(input.shape), "at least one position on every spatial axis")
     if isinstance(output_size, (tuple, list)):
         if len(output_size) != rank:
-            raise ShapeError(operator, "output_size", list(output_size), f"an int, None or {rank} of them")
-        given = tuple(output_size)
+            raise ShapeError(operator, "output_size", list(output_size), f"an int or {rank} of them")
+        sizes = zip(output_size, input.shape[2:], strict=True)
+        # PyTorch knows None only within a tuple, and only of two or three.
+        given = tuple(size if wanted is None and rank > 1 else wanted for wanted, size in sizes)
     else:
         given = (output_size,) * rank
-    return tuple(
-        size if wanted is None else _whole(operator, "output_size", wanted, least=0)
-        for wanted, size in zip(given, input.shape[2:], strict=True)
-    )
+    output = tuple(_whole(operator, "output_size", wanted, least=0) for wanted in given)
+    if 0 in input.shape[2:] and not (one_of_nothing and output == (1,) * rank):
+        raise ShapeError(operator, "input", list(input.shape), "at least one position on every spatial axis")
+    return output
 
 
 def check_images(operator, argument, value, rank):

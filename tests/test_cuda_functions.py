@@ -38,6 +38,7 @@ SIGNAL, IMAGE, VOLUME = wave(2, 4, 6), wave(2, 4, 6, 5), wave(2, 4, 3, 4, 3)
 CLASSES, TRUE = np.array([1, 0, 3]), ANY > 0
 CHANNEL = wave(4, low=0.5, high=1.5)
 BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
+COUNTS = {rank: (8 * x).astype("int32") for rank, x in BY_RANK.items()}
 
 
 def shared(names, calls):
@@ -94,6 +95,8 @@ CALLS = {
     **{f"conv_transpose{rank}d": [(x, wave(4, 3, *(2,) * rank), wave(3), 2)] for rank, x in BY_RANK.items()},
     **{f"{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
     **{f"adaptive_{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
+    **{f"max_pool{rank}d_with_indices": [(x, 2), (COUNTS[rank], 3, 2, 1)] for rank, x in BY_RANK.items()},
+    **{f"adaptive_max_pool{rank}d_with_indices": [(x, 2)] for rank, x in BY_RANK.items()},
     "batch_norm": [(IMAGE, CHANNEL, CHANNEL, CHANNEL, CHANNEL, training) for training in (True, False)],
     "group_norm": [(IMAGE, 2, CHANNEL, CHANNEL)],
     "instance_norm": [(IMAGE, CHANNEL, CHANNEL, CHANNEL, CHANNEL)],

@@ -1,5 +1,6 @@
 """Pooling on every backend that serves NumPy arrays: PyTorch's results, indices and gradients, and every refusal."""
 
+import inspect
 import itertools
 
 import ml_dtypes
@@ -152,6 +153,40 @@ def test_adaptive_avg_pool_is_pytorchs(rank, output_size):
     # A window holds, and windows hold one element, at most so often.
     length = max(x[0, 0].size, np.prod(theirs(torch.from_numpy(x), *of_rank([output_size], rank)).shape[2:]))
     check_linear(function(name, rank), theirs, x, of_rank([output_size], rank), length)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_max_pool_of_integers_is_pytorchs(rank, window):
+    arguments = of_rank(window, rank)
+    for dtype in ("int8", "int16", "int32", "int64", "uint8"):
+        limits = np.iinfo(dtype)
+        x = np.random.default_rng(3).integers(0, 5, (2, 3, *SIZES[rank])).astype(dtype)
+        x.flat[::3], x.flat[1::7] = limits.min, limits.max
+        ours = function("max", rank)(x, *arguments, return_indices=True)
+        theirs = function("max", rank, torch.nn.functional)(torch.from_numpy(x), *arguments, return_indices=True)
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other.numpy())
+            assert mine.dtype == other.numpy().dtype
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_indices_come_with_the_maxima_from_functions_of_that_name(rank):
+    x = normal(2, 3, *SIZES[rank])
+    for stem, arguments in (("max", (3, 2, 1, 1, True)), ("adaptive_max", (3,))):
+        ours = getattr(F, f"{stem}_pool{rank}d_with_indices")
+        for a, b in zip(ours(x, *arguments), function(stem, rank)(x, *arguments, return_indices=True), strict=True):
+            np.testing.assert_array_equal(a, b)
+        theirs = getattr(torch.nn.functional, f"{stem}_pool{rank}d_with_indices")
+        mine, other = (inspect.signature(f).parameters.values() for f in (ours, theirs))
+        assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in other]
+
+
+def test_the_mean_of_an_empty_axis_is_nan():
+    for rank, shape in ((1, (2, 3, 0)), (2, (2, 3, 0, 4)), (2, (3, 0, 4)), (3, (2, 3, 4, 0, 4))):
+        x = np.zeros(shape)
+        expected = function("adaptive_avg", rank, torch.nn.functional)(torch.from_numpy(x), 1).numpy()
+        np.testing.assert_array_equal(function("adaptive_avg", rank)(x, 1), expected)
 
 
 def test_padding_of_each_side_is_padding_beforehand():
@@ -347,7 +382,20 @@ def images(*shape, dtype="float32"):
     "call, error, message",
     [
         (lambda: F.max_pool2d([[1.0]], 2), DTypeError, "max_pool2d: input"),
-        (lambda: F.max_pool2d(images(1, 1, 4, 4, dtype="int64"), 2), DTypeError, "max_pool2d: input: got int64"),
+        (lambda: F.max_pool2d(images(1, 1, 4, 4, dtype="bool"), 2), DTypeError, "max_pool2d: input: got bool"),
+        (lambda: F.max_pool1d(images(1, 1, 4, dtype="int64"), 2), DTypeError, "max_pool1d: input: got int64"),
+        (lambda: F.max_pool2d(images(2, 0, 4, 4), 2), ShapeError, "max_pool2d: input"),
+        (lambda: F.max_pool1d(images(0, 4), 2), ShapeError, "max_pool1d: input"),
+        (lambda: F.max_pool2d(images(1, 1, 4, 4), 2, ceil_mode=1), DTypeError, "max_pool2d: ceil_mode"),
+        (lambda: F.avg_pool3d(images(2, 0, 4, 4, 4), 2), ShapeError, "avg_pool3d: input"),
+        (lambda: F.avg_pool2d(images(1, 1, 4, 4), 2, ceil_mode=None), DTypeError, "avg_pool2d: ceil_mode"),
+        (lambda: F.avg_pool1d(images(1, 1, 4), 2, count_include_pad=1), DTypeError, "avg_pool1d: count_include_pad"),
+        (lambda: F.avg_pool2d(images(1, 1, 4, 4), 2, divisor_override=True), DTypeError, "divisor_override"),
+        (lambda: F.adaptive_avg_pool2d(images(1, 1, 4, 4), None), DTypeError, "adaptive_avg_pool2d: output_size"),
+        (lambda: F.adaptive_max_pool1d(images(1, 1, 4), (None,)), DTypeError, "adaptive_max_pool1d: output_size"),
+        (lambda: F.adaptive_avg_pool2d(images(1, 1, 0, 4), (1, 2)), ShapeError, "adaptive_avg_pool2d: input"),
+        (lambda: F.adaptive_avg_pool3d(images(1, 0, 2, 2, 2), 2), ShapeError, "adaptive_avg_pool3d: input"),
+        (lambda: F.adaptive_max_pool2d(images(1, 0, 4, 4), 1), ShapeError, "adaptive_max_pool2d: input"),
         (lambda: F.max_pool2d(images(4, 4), 2), ShapeError, "max_pool2d: input: got 2 axes"),
         (lambda: F.max_pool3d(images(1, 1, 4), 2), ShapeError, "max_pool3d: input: got 3 axes"),
         (lambda: F.max_pool1d(images(1, 1, 4, 4), 2), ShapeError, "max_pool1d: input: got 4 axes"),

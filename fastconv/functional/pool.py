@@ -6,143 +6,68 @@ there (gather). Averages are linear, so that forward and input gradient are each
 
 import operator
 
+import numpy
+
 from fastconv import autograd, backend
 from fastconv.arrays import describe
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.conv import with_batch
+from fastconv.functional.pool_docs import (
+    adaptive_documented,
+    avg_documented,
+    max_documented,
+    with_indices_documented,
+)
+from fastconv.functional.pool_integers import integer_maxima, is_integer, like_floats
+from fastconv.functional.reduction import mean
 from fastconv.functional.shape import squeeze
 from fastconv.window import Window, adaptive_output
 
-_WINDOW_ARGS = """input: [N, C, {size}], or [C, {size}] without a batch. NumPy runs on the CPU, CuPy on the array's GPU.
-        kernel_size: Positions that a window spans; an int or one a spatial axis.
-        stride: Input positions between windows; an int or one a spatial axis. Default: kernel_size.
-        padding: Positions on each side, {padding}: an int or one a spatial axis, at most
-            half of kernel_size; or a pair (before, after) a spatial axis, such as {pairs}, which
-            PyTorch does not have."""
-
-_RAISES = """ShapeError: Shapes disagree, a number is out of range, or {too_small}.
-        DTypeError: input is not floating point or no array, or an argument is no int."""
-
-_MAX_DOC = """Largest element of each window, as torch.nn.functional.max_pool{rank}d.
-
-    Of equal elements the first in the order of the input counts; a NaN is larger than any number.
-
-    Args:
-        {window_args}
-        dilation: Input positions between the elements of a window; an int or one a spatial axis.
-        ceil_mode: Whether a last window that overhangs the padded input gives an output too.
-        return_indices: Whether to return also where each maximum was found.
-
-    Returns:
-        [N, C, {output}], each output size (size + before + after - dilation * (kernel_size - 1) - 1) // stride + 1,
-        the division rounded up with ceil_mode; dtype, device and memory format of input; a Tensor if input is one.
-        With return_indices also an int64 array or Tensor of that shape: positions in the flattened [{size}].
-
-    Raises:
-        {raises}
-    """
-
-_AVG_DOC = """Mean of each window, as torch.nn.functional.avg_pool{rank}d.
-
-    Args:
-        {window_args}
-        ceil_mode: Whether a last window that overhangs the padded input gives an output too.
-        count_include_pad: Whether the padding, which is zero, counts as elements of a window.{divisor}
-
-    Returns:
-        [N, C, {output}], each output size (size + before + after - kernel_size) // stride + 1, the division
-        rounded up with ceil_mode; dtype, device and memory format of input; a Tensor if input is one.
-
-    Raises:
-        {raises}
-    """
-
-_ADAPTIVE_DOC = """{what} of as many windows as asked for, as torch.nn.functional.adaptive_{kind}_pool{rank}d.
-
-    Output position p covers input positions floor(p * size / output) up to, not including,
-    ceil((p + 1) * size / output); windows may overlap.
-
-    Args:
-        input: [N, C, {size}], or [C, {size}] without a batch. NumPy runs on the CPU, CuPy on the array's GPU.
-        output_size: An int or one a spatial axis; None keeps the input's size.{return_indices}
-
-    Returns:
-        [N, C, *output_size]; dtype, device and memory format of input; a Tensor if input is one.{indices}
-
-    Raises:
-        {raises}
-    """
-
-_WORDS = {
-    1: dict(size="L", output="P", pairs="((2, 0),)"),
-    2: dict(size="H, W", output="P, Q", pairs="((1, 2), (0, 1))"),
-    3: dict(size="D, H, W", output="O, P, Q", pairs="((1, 2), (0, 1), (1, 1))"),
-}
-_DIVISOR = "\n        divisor_override: What to divide each sum by instead of the number of elements; an int, not 0."
-_RETURN_INDICES = "\n        return_indices: Whether to return also where each maximum was found."
-_INDICES = (
-    "\n        With return_indices also an int64 array or Tensor of that shape: positions in the flattened [{size}]."
-)
+_MAX_ARGUMENTS = "input, kernel_size, stride, padding, dilation, ceil_mode"
 
 
-def _documented(template, rank, padding="", too_small="the window is larger than the padded input", **parts):
-    words = _WORDS[rank]
-
-    def decorate(function):
-        function.__doc__ = template.format(
-            rank=rank,
-            **words,
-            raises=_RAISES.format(too_small=too_small),
-            window_args=_WINDOW_ARGS.format(padding=padding, **words),
-            **{name: part.format(**words) for name, part in parts.items()},
-        )
-        return function
-
-    return decorate
-
-
-def _max_documented(rank):
-    return _documented(_MAX_DOC, rank, "never a maximum", "a window holds no element of the input")
-
-
-def _avg_documented(rank):
-    return _documented(_AVG_DOC, rank, "zeros", divisor="" if rank == 1 else _DIVISOR)
-
-
-def _adaptive_documented(rank, kind):
-    is_max = kind == "max"
-    return _documented(
-        _ADAPTIVE_DOC,
-        rank,
-        too_small="the input has an empty spatial axis",
-        kind=kind,
-        what="Largest element" if is_max else "Mean",
-        return_indices=_RETURN_INDICES if is_max else "",
-        indices=_INDICES if is_max else "",
-    )
-
-
-@_max_documented(1)
+@max_documented(1)
 def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=1)
 
 
-@_max_documented(2)
+@with_indices_documented(1, "max_pool1d", _MAX_ARGUMENTS)
+def max_pool1d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
+    return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, True, rank=1)
+
+
+@max_documented(2)
 def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=2)
 
 
-@_max_documented(3)
+@with_indices_documented(2, "max_pool2d", _MAX_ARGUMENTS)
+def max_pool2d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
+    return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, True, rank=2)
+
+
+@max_documented(3)
 def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=3)
 
 
-@_avg_documented(1)
+@with_indices_documented(3, "max_pool3d", _MAX_ARGUMENTS)
+def max_pool3d_with_indices(
+    input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
+):
+    return _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, True, rank=3)
+
+
+@avg_documented(1)
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     return _avg_pool_checked(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None, rank=1)
 
 
-@_avg_documented(2)
+@avg_documented(2)
 def avg_pool2d(
     input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
 ):
@@ -151,7 +76,7 @@ def avg_pool2d(
     )
 
 
-@_avg_documented(3)
+@avg_documented(3)
 def avg_pool3d(
     input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
 ):
@@ -160,48 +85,71 @@ def avg_pool3d(
     )
 
 
-@_adaptive_documented(1, "max")
+@adaptive_documented(1, "max")
 def adaptive_max_pool1d(input, output_size, return_indices=False):
     return _adaptive_max_pool_checked(input, output_size, return_indices, rank=1)
 
 
-@_adaptive_documented(2, "max")
+@with_indices_documented(1, "adaptive_max_pool1d", "input, output_size")
+def adaptive_max_pool1d_with_indices(input, output_size, return_indices=False):
+    return _adaptive_max_pool_checked(input, output_size, True, rank=1)
+
+
+@adaptive_documented(2, "max")
 def adaptive_max_pool2d(input, output_size, return_indices=False):
     return _adaptive_max_pool_checked(input, output_size, return_indices, rank=2)
 
 
-@_adaptive_documented(3, "max")
+@with_indices_documented(2, "adaptive_max_pool2d", "input, output_size")
+def adaptive_max_pool2d_with_indices(input, output_size, return_indices=False):
+    return _adaptive_max_pool_checked(input, output_size, True, rank=2)
+
+
+@adaptive_documented(3, "max")
 def adaptive_max_pool3d(input, output_size, return_indices=False):
     return _adaptive_max_pool_checked(input, output_size, return_indices, rank=3)
 
 
-@_adaptive_documented(1, "avg")
+@with_indices_documented(3, "adaptive_max_pool3d", "input, output_size")
+def adaptive_max_pool3d_with_indices(input, output_size, return_indices=False):
+    return _adaptive_max_pool_checked(input, output_size, True, rank=3)
+
+
+@adaptive_documented(1, "avg")
 def adaptive_avg_pool1d(input, output_size):
     return _adaptive_avg_pool_checked(input, output_size, rank=1)
 
 
-@_adaptive_documented(2, "avg")
+@adaptive_documented(2, "avg")
 def adaptive_avg_pool2d(input, output_size):
     return _adaptive_avg_pool_checked(input, output_size, rank=2)
 
 
-@_adaptive_documented(3, "avg")
+@adaptive_documented(3, "avg")
 def adaptive_avg_pool3d(input, output_size):
     return _adaptive_avg_pool_checked(input, output_size, rank=3)
 
 
 def _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
+    name = f"max_pool{rank}d"
     x, unbatched = with_batch(input, rank)
-    window = Window.pool(f"max_pool{rank}d", autograd.raw(x), kernel_size, stride, padding, dilation, ceil_mode, rank)
+    plain = autograd.raw(x)
+    served = is_integer(plain) and (rank > 1 or return_indices)  # of signals PyTorch has kernels of floats alone
+    checked = like_floats(plain) if served else plain
+    ceil_mode = flag(name, "ceil_mode", ceil_mode)
+    window = Window.pool(name, checked, kernel_size, stride, padding, dilation, ceil_mode, rank)
+    check_channels(name, plain)
     _check_elements(window)
-    y, indices = backend.of(autograd.raw(x)).max_pool_forward(autograd.raw(x), window)
-    return _maxima(window.operator, x, y, indices, window, unbatched, return_indices)
+    y, indices = integer_maxima(plain, window) if served else backend.of(plain).max_pool_forward(plain, window)
+    return _maxima(name, x, y, indices, window, unbatched, return_indices)
 
 
 def _adaptive_max_pool_checked(input, output_size, return_indices, rank):
     name = f"adaptive_max_pool{rank}d"
     x, unbatched = with_batch(input, rank)
     output = adaptive_output(name, autograd.raw(x), output_size, rank)
+    if not unbatched:  # where PyTorch takes the channels for a batch
+        check_channels(name, x)
     y, indices = backend.of(autograd.raw(x)).adaptive_max_pool_forward(autograd.raw(x), output)
     return _maxima(name, x, y, indices, x.shape[2:], unbatched, return_indices)
 
@@ -209,19 +157,47 @@ def _adaptive_max_pool_checked(input, output_size, return_indices, rank):
 def _avg_pool_checked(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor, rank):
     name = f"avg_pool{rank}d"
     x, unbatched = with_batch(input, rank)
+    ceil_mode = flag(name, "ceil_mode", ceil_mode)
     window = Window.pool(name, autograd.raw(x), kernel_size, stride, padding, 1, ceil_mode, rank)
+    check_channels(name, x)
     if divisor is not None:
         divisor = _nonzero(name, divisor)
-    y = _avg_pool(x, window, bool(count_include_pad), divisor)
+    y = _avg_pool(x, window, flag(name, "count_include_pad", count_include_pad), divisor)
     return squeeze(y, 0) if unbatched else y
 
 
 def _adaptive_avg_pool_checked(input, output_size, rank):
     name = f"adaptive_avg_pool{rank}d"
     x, unbatched = with_batch(input, rank)
-    output = adaptive_output(name, autograd.raw(x), output_size, rank)
-    y = _adaptive_avg_pool(name, x, output)
+    output = adaptive_output(name, autograd.raw(x), output_size, rank, one_of_nothing=True)
+    if 0 in x.shape[2:]:
+        y = mean(x, tuple(range(2, rank + 2)), keepdim=True)  # NaN
+    else:
+        if rank == 3 and not unbatched and output != (1, 1, 1):
+            check_channels(name, x)
+        y = _adaptive_avg_pool(name, x, output)
     return squeeze(y, 0) if unbatched else y
+
+
+def flag(name, argument, value):
+    """value as a bool; nothing else stands for one, as in PyTorch.
+
+    Raises:
+        DTypeError: It is no bool.
+    """
+    if not isinstance(value, (bool, numpy.bool_)):
+        raise DTypeError(name, argument, describe(value), "a bool")
+    return bool(value)
+
+
+def check_channels(name, x):
+    """Refuse [N, 0, *size], which PyTorch refuses too; N may be 0.
+
+    Raises:
+        ShapeError: There are no channels.
+    """
+    if x.shape[1] == 0:
+        raise ShapeError(name, "input", list(x.shape), "at least one channel")
 
 
 def _check_elements(window):
@@ -245,6 +221,8 @@ def _check_elements(window):
 
 def _nonzero(name, divisor):
     try:
+        if isinstance(divisor, bool):
+            raise TypeError
         number = operator.index(divisor)
     except TypeError:
         raise DTypeError(name, "divisor_override", describe(divisor), "an int or None") from None
