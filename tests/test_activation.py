@@ -195,35 +195,6 @@ def test_results_do_not_depend_on_the_number_of_threads():
         assert len(set(results)) == 1
 
 
-def test_softmax_does_not_overflow():
-    x = np.array([[1e4, 1e4 - 1, 0.0], [-1e4, -1e4, -1e4 - 2], [-np.inf, 0.0, -np.inf]])
-    for name in ("softmax", "log_softmax"):
-        check_like_torch(*both(name, {"dim": 1}), x)
-    spoilt = np.array([[np.inf, 1.0], [np.nan, 1.0], [-np.inf, -np.inf]])
-    for name in ("softmax", "log_softmax"):
-        ours, theirs = both(name, {"dim": 1})
-        np.testing.assert_array_equal(ours(spoilt), theirs(as_torch(spoilt)).numpy())
-
-
-@pytest.mark.filterwarnings("ignore:Implicit dimension choice:UserWarning")  # PyTorch's
-@pytest.mark.parametrize("shape", [(4,), (4, 5), (2, 3, 4), (2, 3, 4, 5)], ids=str)
-def test_softmax_without_an_axis_is_pytorchs(shape):
-    for name in ("softmax", "log_softmax"):
-        check_like_torch(*both(name, {}), normal(*shape))
-
-
-def test_softmax_in_another_dtype():
-    x = normal(3, 4).astype("float32")
-    y = F.softmax(x, 1, dtype="float64")
-    np.testing.assert_allclose(y, T.softmax(as_torch(x), 1, dtype=torch.float64).numpy(), rtol=1e-14)
-    assert F.log_softmax(tensor(x, requires_grad=True), -1, dtype="float16").dtype == np.float16
-
-
-def test_softmax_of_an_array_without_axes():
-    for name in ("softmax", "log_softmax"):
-        check_like_torch(*both(name, {"dim": 0}), np.array(3.0))
-
-
 def test_inplace_is_taken_and_writes_nothing():
     x = normal(5)
     before = x.copy()
@@ -340,9 +311,6 @@ def test_the_gradient_at_nan_is_pytorchs(name):
         (lambda x: F.prelu(x, x[0, :2]), ShapeError, "prelu: weight"),
         (lambda x: F.prelu(x, x), ShapeError, "prelu: weight"),
         (lambda x: F.prelu(x, x[0].astype("float32")), DTypeError, "prelu: weight"),
-        (lambda x: F.softmax(x, 2), ShapeError, "softmax: dim: got 2"),
-        (lambda x: F.log_softmax(x, "a"), DTypeError, "log_softmax: dim"),
-        (lambda x: F.softmax(x, 0, dtype="text"), DTypeError, "cast: dtype"),
         (lambda x: F.silu(x.astype(complex)), DTypeError, "silu: input: got complex128"),
     ],
 )
@@ -351,12 +319,33 @@ def test_refusals(call, error, message):
         call(normal(2, 3))
 
 
-def test_integers_count_as_float32_and_relu_keeps_them():
-    x = np.array([-2, 0, 3])
-    assert F.sigmoid(x).dtype == F.softmax(x, 0).dtype == F.elu(x).dtype == np.float32
-    y = F.relu(x)
-    assert y.dtype == np.int64
-    np.testing.assert_array_equal(y, [0, 0, 3])
+WHOLE = ("relu", "relu6", "hardtanh", "threshold")
+COUNTED = ("sigmoid", "tanh", "softsign", "tanhshrink")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", dict.fromkeys([name for name, _ in CASES] + ["glu", "prelu"]))
+def test_integers_and_bools_are_taken_where_pytorch_takes_them(name, dtype):
+    x = np.array([[-2, 0, 3, 9]]).astype(dtype)
+    options = {"threshold": (1, 7), "hardtanh": (0, 2.5), "prelu": (np.ones(1),)}.get(name, ())
+    options = (1,) if "softm" in name else options
+    if (dtype == "bool" and name not in ("sigmoid", "tanh")) or name not in WHOLE + COUNTED:
+        with pytest.raises(DTypeError, match="input: got " + dtype):
+            getattr(F, name)(x, *options)
+        return
+    ours, theirs = getattr(F, name)(x, *options), both(name, {})[1]
+    expected = getattr(T, name)(as_torch(x), *options) if options else theirs(as_torch(x))
+    assert ours.dtype.name == str(expected.dtype).removeprefix("torch.")
+    np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6)
+
+
+def test_limits_beside_integers_are_integers():
+    x = np.array([-3, 0, 2, 5], "int8")
+    for name, options in (("hardtanh", (-1.7, 1.7)), ("threshold", (0.9, -7.9))):
+        np.testing.assert_array_equal(getattr(F, name)(x, *options), getattr(T, name)(as_torch(x), *options).numpy())
+    for call in (lambda: F.hardtanh(x, -1, 200), lambda: F.hardtanh(x.astype("uint8")), lambda: F.threshold(x, 1, 1e9)):
+        with pytest.raises(DTypeError, match=r"(max_val|min_val|value): got .* a number that u?int8 holds"):
+            call()
 
 
 @pytest.mark.parametrize("seed", range(10))

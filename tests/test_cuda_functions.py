@@ -90,6 +90,8 @@ CALLS = {
     "matmul": [(ANY, wave(4, 5)), (wave(2, 3, 4), wave(4, 2)), (ROW, ROW), (WHOLE, WHOLE.T)],
     "dropout": [(ANY, 0.5, True)],
     "alpha_dropout": [(ANY, 0.5, True)],
+    "feature_alpha_dropout": [(IMAGE, 0.5, True)],
+    "gumbel_softmax": [(ANY,), (IMAGE, 0.7, True, 1e-10, 1)],
     **{f"dropout{rank}d": [(x, 0.5, True)] for rank, x in BY_RANK.items()},
     **{f"conv{rank}d": [(x, wave(6, 2, *(3,) * rank), wave(6), 1, 1, 1, 2)] for rank, x in BY_RANK.items()},
     **{f"conv_transpose{rank}d": [(x, wave(4, 3, *(2,) * rank), wave(3), 2)] for rank, x in BY_RANK.items()},

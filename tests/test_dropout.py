@@ -6,8 +6,10 @@ import pytest
 import fastconv.functional as F
 from fastconv import random
 from fastconv.autograd import Tensor, grad
+from fastconv.backend import use_backend
 from fastconv.creation import tensor
 from fastconv.errors import DTypeError, ShapeError
+from tests.emulation import require
 from tests.gradients import check_gradients
 
 CHANNELS = [
@@ -17,6 +19,11 @@ CHANNELS = [
     (F.dropout2d, (50, 40, 6), 2),
     (F.dropout3d, (50, 40, 3, 2, 4), 2),
     (F.dropout3d, (400, 3, 2, 4), 1),
+    # What PyTorch warns of and does.
+    (F.dropout2d, (50, 40), 2),
+    (F.dropout2d, (50, 40, 6, 5, 2), 2),
+    (F.dropout3d, (400, 3, 2), 1),
+    (F.dropout3d, (400, 2, 3, 2, 4, 2), 1),
 ]
 
 
@@ -46,7 +53,10 @@ def test_whole_channels_are_dropped(function, shape, leading):
         assert (kept != kept[:1]).any()
 
 
-@pytest.mark.parametrize("function", [F.dropout, F.alpha_dropout, F.dropout1d, F.dropout2d, F.dropout3d])
+ALL = [F.dropout, F.alpha_dropout, F.feature_alpha_dropout, F.dropout1d, F.dropout2d, F.dropout3d]
+
+
+@pytest.mark.parametrize("function", ALL)
 def test_no_probability_or_no_training_is_the_input(function):
     x = tensor(np.ones((2, 3, 4, 5) if function is F.dropout3d else (2, 3, 4)))
     assert function(x, 0.5, False) is x
@@ -64,12 +74,60 @@ def test_alpha_dropout_keeps_mean_and_variance():
     assert values[counts.argmax()] < 0
 
 
+@pytest.mark.parametrize("function", ALL)
+def test_without_effect_anything_is_the_input(function):
+    x = np.ones((2, 3, 4), int)
+    assert function(x, 0.5, False) is x
+    assert function(x, 0.0, True) is x
+    empty = np.ones((2, 0, 4))
+    np.testing.assert_array_equal(function(empty, 0.5, True), empty)
+
+
+@pytest.mark.parametrize("p", [0.4, 1.0])
+@pytest.mark.parametrize("function", ALL)
+def test_what_is_no_number_stays_so(function, p):
+    x = np.full((2, 40, 3, 1, 1) if function is F.dropout3d else (2, 40, 3), np.nan)
+    x[1] = np.inf
+    y = function(x, p, True, generator=random.Generator(1))
+    assert np.isnan(y[0]).all()
+    kept = np.isinf(y[1])
+    assert np.isnan(y[1][~kept]).all()
+    assert kept.any() == (p < 1)
+
+
+def test_feature_alpha_dropout_drops_whole_channels():
+    x = np.random.default_rng(0).standard_normal((400, 50, 4))
+    y = F.feature_alpha_dropout(x, 0.3, True, generator=random.Generator(4))
+    dropped = (y == y[..., :1]).all(-1)
+    assert abs(dropped.mean() - 0.3) < 0.02
+    assert len(np.unique(y[dropped])) == 1
+    assert abs(y.mean()) < 0.03
+    assert abs(y.var() - 1) < 0.04
+    x[...] = 1.0
+    scale = 1 / np.sqrt(0.7 * (1 + 0.3 * 1.7580993408473766**2))
+    want = [scale * (0.3 - 1) * 1.7580993408473766, scale * (1 + 0.3 * 1.7580993408473766)]
+    ones = F.feature_alpha_dropout(x, 0.3, True, generator=random.Generator(4))
+    np.testing.assert_allclose(np.unique(ones), want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("function", ALL)
+def test_a_seed_gives_one_mask_on_every_backend(function):
+    x = np.ones((3, 4, 5, 2, 2) if function is F.dropout3d else (3, 4, 5), "float32")
+    results = []
+    for name in ("reference", "cpu", "emulated"):
+        if name == "emulated":
+            require("plain")
+        with use_backend(name):
+            results.append(function(x, 0.5, True, generator=random.Generator(9)).tobytes())
+    assert len(set(results)) == 1
+
+
 def test_the_gradient_goes_where_elements_were_kept():
     x = tensor(np.ones((20, 30)), requires_grad=True)
     y = F.dropout(x, 0.3)
     (dx,) = grad(y, x, tensor(np.full((20, 30), 2.0)))
     np.testing.assert_array_equal(dx.data, 2 * y.data)
-    for function in (F.dropout, F.alpha_dropout, F.dropout1d):
+    for function in (F.dropout, F.alpha_dropout, F.feature_alpha_dropout, F.dropout1d):
         check_gradients(lambda v, f=function: f(v * v, 0.4, True, generator=random.Generator(5)), np.ones((3, 4, 5)))
 
 
@@ -120,8 +178,12 @@ def test_inplace_is_taken_and_writes_nothing():
         (lambda: F.dropout(np.ones(3, int)), DTypeError, "dropout: input: got int64"),
         (lambda: F.dropout(np.ones(3), generator=np.random.default_rng()), DTypeError, "dropout: generator"),
         (lambda: F.dropout1d(np.ones(3)), ShapeError, "dropout1d: input: got 1 axes"),
-        (lambda: F.dropout2d(np.ones((3, 4))), ShapeError, "dropout2d: input: got 2 axes"),
-        (lambda: F.dropout3d(np.ones((3, 4, 5))), ShapeError, "dropout3d: input: got 3 axes"),
+        (lambda: F.dropout1d(np.ones((3, 4, 5, 6)), 1.0), ShapeError, "dropout1d: input: got 4 axes"),
+        (lambda: F.dropout2d(np.ones(3)), ShapeError, "dropout2d: input: got 1 axes"),
+        (lambda: F.dropout3d(np.ones(())), ShapeError, "dropout3d: input: got 0 axes"),
+        (lambda: F.feature_alpha_dropout(np.ones(3), training=True), ShapeError, "feature_alpha_dropout: input"),
+        (lambda: F.dropout2d(np.ones((3, 4), int)), DTypeError, "dropout2d: input: got int64"),
+        (lambda: F.alpha_dropout(np.ones((3, 4), int), training=True), DTypeError, "alpha_dropout: input: got int64"),
         (lambda: F.alpha_dropout(np.ones(3), 2), ShapeError, "alpha_dropout: p"),
     ],
 )

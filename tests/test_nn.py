@@ -105,6 +105,8 @@ CASES = [
     ("Dropout1d", (0.0,), {}, (4, 5, 2)),
     ("Dropout2d", (0.0,), {}, (4, 5, 2, 3)),
     ("Dropout3d", (0.0,), {}, (4, 5, 2, 3, 2)),
+    ("AlphaDropout", (0.0,), {}, (4, 5)),
+    ("FeatureAlphaDropout", (0.0,), dict(inplace=True), (4, 5)),
 ]
 NAMES = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 

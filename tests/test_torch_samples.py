@@ -28,25 +28,25 @@ RANDOM = {
 }  # fmt: skip
 
 # Samples that we answer differently on purpose: operator and a function of the sample; why stands beside it.
-DIFFERENT = {}
+DIFFERENT = {
+    # PyTorch multiplies the gradient with 1 / 6 of float32, in float64 too.
+    "hardsigmoid": lambda sample: sample.input.dtype == torch.float64,
+}
 
 # Calls that PyTorch refuses and we accept on purpose: operator and part of PyTorch's message; why stands beside it.
 ACCEPTED = {}
 
 # Operators whose samples do not all pass yet.
 NOT_YET = {
-    "softmin",
     "normalize",
     "layer_norm",
     "interpolate",
     "conv2d",
     "group_norm",
-    "hardsigmoid",
     "batch_norm",
     "cross_entropy",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
-    "dropout2d",
     "pairwise_distance",
     "l1_loss",
     "smooth_l1_loss",
@@ -81,7 +81,7 @@ def _converted(value, convert):
         return type(value)(_converted(v, convert) for v in value)
     if isinstance(value, dict):
         return {key: _converted(v, convert) for key, v in value.items()}
-    return _dtype(value)
+    return _dtype(value) if convert is _ours else value
 
 
 def _dtype(value):
@@ -139,7 +139,7 @@ def _compare_sample(name, info, sample, dtype):
         return
     assert y.requires_grad, "no gradient was recorded"
     rng = np.random.default_rng(0)
-    dy = rng.standard_normal(y.shape).astype(dtype)
+    dy = rng.standard_normal(y.shape).astype(y.dtype)
     gradients = grad(y, leaves, tensor(dy), create_graph=True, allow_unused=True)
     wanted = torch.autograd.grad(expected, other, torch.from_numpy(dy), create_graph=True, allow_unused=True)
     for i, (g, w) in enumerate(zip(gradients, wanted, strict=True)):

@@ -13,7 +13,6 @@ from fastconv.functional.activation import (
     hardswish,
     hardtanh,
     leaky_relu,
-    log_softmax,
     logsigmoid,
     mish,
     prelu,
@@ -22,8 +21,6 @@ from fastconv.functional.activation import (
     rrelu,
     selu,
     silu,
-    softmax,
-    softmin,
     softplus,
     softshrink,
     softsign,
@@ -32,7 +29,7 @@ from fastconv.functional.activation import (
 )
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance
-from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d
+from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastconv.functional.elementwise import (
     abs,
     add,
@@ -140,6 +137,7 @@ from fastconv.functional.shape import (
     unsqueeze,
 )
 from fastconv.functional.shuffle import channel_shuffle, native_channel_shuffle, pixel_shuffle, pixel_unshuffle
+from fastconv.functional.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from fastconv.functional.special import erf
 
 attach()
@@ -202,6 +200,7 @@ __all__ = [
     "erf",
     "exp",
     "expm1",
+    "feature_alpha_dropout",
     "flatten",
     "flip",
     "ge",
@@ -210,6 +209,7 @@ __all__ = [
     "glu",
     "group_norm",
     "gt",
+    "gumbel_softmax",
     "hardshrink",
     "hardsigmoid",
     "hardswish",

@@ -8,14 +8,16 @@ writes to its input.
 import functools
 import math
 
+import numpy
+
 from fastconv import backend
 from fastconv.arrays import check_float, check_same_dtype, describe, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.elementwise import CUBIC, ROOT_TWO_OVER_PI
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import cast, clamp, exp, fused, masked, mul, neg, sigmoid, tanh
+from fastconv.functional.elementwise import cast, clamp, exp, fused, masked, mul, sigmoid, tanh
 from fastconv.functional.indexing import cat, chunk
-from fastconv.functional.operands import accumulator, array, as_axis, floats, is_number, number, quiet, wrapped
+from fastconv.functional.operands import accumulator, array, as_axis, is_number, number, quiet, wrapped
 from fastconv.functional.shape import reshape
 from fastconv.functional.special import erf
 from fastconv.random import Generator, default_generator
@@ -23,7 +25,7 @@ from fastconv.random import Generator, default_generator
 _DOC = """{what}, as torch.nn.functional.{name}.
 
     Args:
-        input: Tensor or array of any shape; integers are taken as float32.{args}
+        input: Tensor or array of any shape, {dtype}.{args}
 
     Returns:
         The shape and dtype of input; a Tensor for a Tensor.
@@ -32,15 +34,37 @@ _DOC = """{what}, as torch.nn.functional.{name}.
         ShapeError: An argument is out of range.
         DTypeError: input is no array, or another argument of a wrong type.
     """
+_WHOLE = "of numbers; integers stay integers"
+_AS_FLOATS = "of numbers; integers are taken as float32"
 _INPLACE = "\n        inplace: Accepted and without effect; input is never written to."
 
 
-def _documented(what, args=""):
+def _documented(what, args="", dtype="of floats"):
     def decorate(function):
-        function.__doc__ = _DOC.format(what=what, name=function.__name__, args=args)
+        function.__doc__ = _DOC.format(what=what, name=function.__name__, args=args, dtype=dtype)
         return function
 
     return decorate
+
+
+def _floats(name, input):
+    """The plain array of an operand that has to be floating: PyTorch defines no more."""
+    x = array(name, "input", input)
+    check_float(name, "input", x)
+    return x
+
+
+def _fused(name, function, input, gradient, *parameters):
+    _floats(name, input)
+    return fused(name, function, input, gradient, *parameters)
+
+
+def _numbers(name, input):
+    """The plain array of an operand that may be of integers, but not of bools."""
+    x = array(name, "input", input)
+    if x.dtype.kind == "b":
+        raise DTypeError(name, "input", "bool", "numbers", "convert it first")
+    return x
 
 
 def _number(name, argument, value):
@@ -49,20 +73,24 @@ def _number(name, argument, value):
     return number(value)
 
 
-@_documented("max(x, 0), NaN for NaN", _INPLACE)
+@_documented("max(x, 0), NaN for NaN", _INPLACE, _WHOLE)
 def relu(input, inplace=False):
-    x = array("relu", "input", input)
-    if x.dtype.kind in "biu":
+    x = _numbers("relu", input)
+    if x.dtype.kind in "iu":
         return wrapped(namespace_of(x).maximum(x, x.dtype.type(0)), input)
     return fused("relu", "relu", input, lambda dy, y: masked(dy, ~(raw(y) <= 0)))
 
 
-@_documented("min(max(x, 0), 6)", _INPLACE)
+@_documented("min(max(x, 0), 6)", _INPLACE, _WHOLE)
 def relu6(input, inplace=False):
     return _limited("relu6", input, 0.0, 6.0)
 
 
-@_documented("min(max(x, min_val), max_val)", "\n        min_val, max_val: The limits." + _INPLACE)
+@_documented(
+    "min(max(x, min_val), max_val)",
+    "\n        min_val, max_val: The limits; cut to integers beside integers." + _INPLACE,
+    _WHOLE,
+)
 def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     low, high = _number("hardtanh", "min_val", min_val), _number("hardtanh", "max_val", max_val)
     if low > high:
@@ -76,8 +104,23 @@ def _rounded(x, *numbers):
         return tuple(float(x.dtype.type(number)) for number in numbers)
 
 
+def _whole(name, x, **numbers):
+    """Numbers cut to integers of the dtype of x, by argument."""
+    cut = []
+    for argument, value in numbers.items():
+        limits = numpy.iinfo(x.dtype)
+        if not limits.min <= value < limits.max + 1:
+            raise DTypeError(name, argument, value, f"a number that {x.dtype.name} holds")
+        cut.append(x.dtype.type(math.trunc(value)))
+    return cut
+
+
 def _limited(name, input, low, high):
-    low, high = _rounded(floats(name, "input", input), low, high)
+    x = _numbers(name, input)
+    if x.dtype.kind in "iu":
+        low, high = _whole(name, x, min_val=low, max_val=high)
+        return wrapped(namespace_of(x).clip(x, low, high), input)
+    low, high = _rounded(x, low, high)
 
     def gradient(dy, y):
         return masked(dy, ~((raw(y) <= low) | (raw(y) >= high)))
@@ -88,10 +131,15 @@ def _limited(name, input, low, high):
 @_documented(
     "x where x > threshold, otherwise value; NaN for NaN",
     "\n        threshold: What x is compared with.\n        value: What takes its place." + _INPLACE,
+    _WHOLE,
 )
 def threshold(input, threshold, value, inplace=False):
     limit, value = _number("threshold", "threshold", threshold), _number("threshold", "value", value)
-    limit, value = _rounded(floats("threshold", "input", input), limit, value)
+    x = _numbers("threshold", input)
+    if x.dtype.kind in "iu":
+        limit, value = _whole("threshold", x, threshold=limit, value=value)
+        return wrapped(namespace_of(x).where(x > limit, x, value), input)
+    limit, value = _rounded(x, limit, value)
     return fused("threshold", "threshold", input, lambda dy, x: masked(dy, ~(raw(x) <= limit)), limit, value)
 
 
@@ -104,7 +152,7 @@ def leaky_relu(input, negative_slope=0.01, inplace=False):
         right = raw(x) > 0
         return masked(dy, right) + masked(dy * slope, ~right)
 
-    return fused("leaky_relu", "leaky_relu", input, gradient, slope)
+    return _fused("leaky_relu", "leaky_relu", input, gradient, slope)
 
 
 @_documented(
@@ -120,7 +168,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False, ge
     generator = default_generator if generator is None else generator
     if not isinstance(generator, Generator):
         raise DTypeError("rrelu", "generator", describe(generator), "a fastconv.Generator or None")
-    x = floats("rrelu", "input", input)
+    x = _floats("rrelu", input)
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
     xp, dtype = namespace_of(x), x.dtype.newbyteorder("=")
@@ -184,7 +232,7 @@ def _exponential(name, input, alpha, scale, steepness):
         below = masked(dy * (exp(clamp(x, max=0.0) * steepness) * (alpha * steepness)), left)
         return (masked(dy, ~left) + below) * scale
 
-    return fused(name, "elu", input, gradient, alpha, scale, steepness)
+    return _fused(name, "elu", input, gradient, alpha, scale, steepness)
 
 
 @_documented("x where x > 0, otherwise alpha * (exp(x) - 1)",
@@ -213,16 +261,16 @@ def silu(input, inplace=False):
         s = sigmoid(x)
         return dy * (s * (1 + x * (1 - s)))
 
-    return fused("silu", "silu", input, gradient)
+    return _fused("silu", "silu", input, gradient)
 
 
 @_documented("x * Phi(x), Phi the distribution function of the standard normal",
              '\n        approximate: "none", or "tanh" for Phi approximated by tanh, of arXiv:1606.08415.')  # fmt: skip
 def gelu(input, approximate="none"):
     if approximate == "none":
-        return fused("gelu", "gelu", input, _gelu_grad)
+        return _fused("gelu", "gelu", input, _gelu_grad)
     if approximate == "tanh":
-        return fused("gelu", "gelu_tanh", input, _gelu_tanh_grad)
+        return _fused("gelu", "gelu_tanh", input, _gelu_tanh_grad)
     raise ShapeError("gelu", "approximate", repr(approximate), '"none" or "tanh"')
 
 
@@ -243,7 +291,7 @@ def mish(input, inplace=False):
         t = tanh(softplus(x))
         return dy * (t + x * sigmoid(x) * (1 - t * t))
 
-    return fused("mish", "mish", input, gradient)
+    return _fused("mish", "mish", input, gradient)
 
 
 @_documented(
@@ -259,11 +307,13 @@ def softplus(input, beta=1.0, threshold=20.0):  # fmt: skip
         identity = raw(x) * beta > limit
         return masked(dy, identity) + masked(dy * sigmoid(x * beta), ~identity)
 
-    return fused("softplus", "softplus", input, gradient, beta, limit)
+    return _fused("softplus", "softplus", input, gradient, beta, limit)
 
 
-@_documented("x / (1 + abs(x))")
+@_documented("x / (1 + abs(x))", dtype=_AS_FLOATS)
 def softsign(input):
+    _numbers("softsign", input)
+
     def gradient(dy, x):
         steep = 1 + abs(x)
         return dy / (steep * steep)
@@ -276,7 +326,7 @@ def hardsigmoid(input, inplace=False):
     def gradient(dy, x):
         return masked(dy / 6, (raw(x) > -3) & (raw(x) < 3))
 
-    return fused("hardsigmoid", "hardsigmoid", input, gradient)
+    return _fused("hardsigmoid", "hardsigmoid", input, gradient)
 
 
 @_documented("x * min(max(x + 3, 0), 6) / 6", _INPLACE)
@@ -285,16 +335,18 @@ def hardswish(input, inplace=False):
         left, bent = raw(x) <= -3, raw(x) < 3
         return masked(dy, ~bent) + masked(dy * (x / 3 + 0.5), bent & ~left)
 
-    return fused("hardswish", "hardswish", input, gradient)
+    return _fused("hardswish", "hardswish", input, gradient)
 
 
 @_documented("log(1 / (1 + exp(-x)))")
 def logsigmoid(input):
-    return fused("logsigmoid", "logsigmoid", input, lambda dy, x: dy * sigmoid(-x))
+    return _fused("logsigmoid", "logsigmoid", input, lambda dy, x: dy * sigmoid(-x))
 
 
-@_documented("x - tanh(x)")
+@_documented("x - tanh(x)", dtype=_AS_FLOATS)
 def tanhshrink(input):
+    _numbers("tanhshrink", input)
+
     def gradient(dy, x):
         t = tanh(x)
         return dy * (t * t)
@@ -317,18 +369,18 @@ def hardshrink(input, lambd=0.5):
 
 
 def _shrunk(name, input, bound):
-    (bound,) = _rounded(floats(name, "input", input), bound)
+    (bound,) = _rounded(_floats(name, input), bound)
 
     def gradient(dy, x):
         return masked(dy, ~((raw(x) >= -bound) & (raw(x) <= bound)))
 
-    return fused(name, name, input, gradient, bound)
+    return _fused(name, name, input, gradient, bound)
 
 
 @_documented("The first half of an axis times sigmoid of the second",
              "\n        dim: The axis, of an even size.")  # fmt: skip
 def glu(input, dim=-1):
-    x = floats("glu", "input", input)
+    x = _floats("glu", input)
     axis = as_axis("glu", "dim", dim, x.ndim)
     if x.ndim == 0 or x.shape[axis] % 2:
         raise ShapeError("glu", "input", list(x.shape), f"an even size on axis {axis}")
@@ -350,56 +402,3 @@ def _glu_grad(dy, x, axis):
     a, b = chunk(cast(x, wide), 2, dim=axis)
     s = sigmoid(b)
     return cast(cat([dy * s, dy * a * (s * (1 - s))], dim=axis), dtype)
-
-
-_AXIS = """
-        dim: The axis; None is 0 for 0, 1 or 3 axes and otherwise 1.
-        dtype: Convert to this dtype first."""
-
-
-def _along(name, input, dim, dtype):
-    """input as floats, and the axis."""
-    input = input if dtype is None else cast(input, dtype)
-    x = floats(name, "input", input)
-    if dim is None:
-        dim = 0 if x.ndim in (0, 1, 3) else 1
-    return input, x, as_axis(name, "dim", dim, x.ndim)
-
-
-def _normalised(name, input, dim, dtype, log):
-    input, x, axis = _along(name, input, dim, dtype)
-    y = backend.of(x).softmax_forward(x if x.ndim else x.reshape(1), axis, log).reshape(x.shape)
-
-    def rule(dy, y):
-        if is_grad_enabled():
-            return (lambda: _softmax_grad(dy, y, axis, log),)
-        plain = [v if v.ndim else v.reshape(1) for v in (raw(dy), raw(y))]
-        dx = backend.of(*plain).softmax_input_grad
-        return (lambda: Tensor(dx(*plain, axis, log).reshape(y.shape)),)
-
-    return record(name, y, (input,), rule, saves_output=True)
-
-
-def _softmax_grad(dy, y, axis, log):
-    """The gradient by functions that have gradients."""
-    dtype, wide = dy.dtype, accumulator(dy.dtype)
-    dy, y = cast(dy, wide), cast(y, wide)
-    if log:
-        return cast(dy - exp(y) * dy.sum(dim=axis, keepdim=True), dtype)
-    return cast(y * (dy - (dy * y).sum(dim=axis, keepdim=True)), dtype)
-
-
-@_documented("exp(x) over the sum of exp(x) along an axis", _AXIS)
-def softmax(input, dim=None, dtype=None):
-    return _normalised("softmax", input, dim, dtype, False)
-
-
-@_documented("softmax of -x", _AXIS)
-def softmin(input, dim=None, dtype=None):
-    input, _, axis = _along("softmin", input, dim, dtype)
-    return softmax(neg(input), axis)
-
-
-@_documented("The logarithm of softmax, computed without overflow", _AXIS)
-def log_softmax(input, dim=None, dtype=None):
-    return _normalised("log_softmax", input, dim, dtype, True)

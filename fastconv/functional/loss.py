@@ -9,12 +9,13 @@ from fastconv import backend
 from fastconv.arrays import describe, is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.activation import log_softmax, logsigmoid, softmax
+from fastconv.functional.activation import logsigmoid
 from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
 from fastconv.functional.indexing import pick
 from fastconv.functional.operands import accumulator, array, as_int, check_broadcast, is_number, number, quiet, wrapped
 from fastconv.functional.reduction import mean, sum, summed
 from fastconv.functional.shape import reshape, unsqueeze
+from fastconv.functional.softmax import log_softmax, softmax
 
 _DOC = """{what}, as torch.nn.functional.{name}.
 

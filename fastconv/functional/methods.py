@@ -3,7 +3,7 @@
 from fastconv.arrays import is_array
 from fastconv.autograd import Tensor, raw, record
 from fastconv.errors import GraphError, ShapeError
-from fastconv.functional import activation, elementwise, indexing, reduction, shape
+from fastconv.functional import activation, elementwise, indexing, reduction, shape, softmax
 from fastconv.functional.linear import matmul
 from fastconv.functional.operands import as_axis, as_dtype, is_number, on_device, quiet
 from fastconv.transfer import place
@@ -22,7 +22,8 @@ _METHODS = {
         "transpose", "unflatten", "unsqueeze",
     ),
     indexing: ("chunk", "split"),
-    activation: ("log_softmax", "relu", "softmax"),
+    activation: ("relu",),
+    softmax: ("log_softmax", "softmax"),
 }  # fmt: skip
 
 # Of these the reflected one is attached too: 1 - tensor, array @ tensor.

@@ -30,7 +30,7 @@ from fastconv.nn.activation import (
 from fastconv.nn.container import ModuleDict, ModuleList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
-from fastconv.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fastconv.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
     BCELoss,
@@ -84,6 +84,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -105,6 +106,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "FeatureAlphaDropout",
     "Flatten",
     "GroupNorm",
     "Hardshrink",

@@ -37,6 +37,44 @@ class Dropout(_Dropout):
     _function = staticmethod(functional.dropout)
 
 
+class AlphaDropout(_Dropout):
+    """Set each element to what SELU tends to on the left with probability p, as torch.nn.AlphaDropout.
+
+    Scaled and shifted so that mean 0 and variance 1 stay what they are.
+
+    Args:
+        p: Probability that an element is dropped.
+        inplace: Whether the result may take the place of the input.
+
+    Shape:
+        Any in, the same out.
+
+    Raises:
+        ShapeError: p is no probability.
+    """
+
+    _function = staticmethod(functional.alpha_dropout)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """Set whole channels to what SELU tends to on the left with probability p, as torch.nn.FeatureAlphaDropout.
+
+    Scaled and shifted so that mean 0 and variance 1 stay what they are.
+
+    Args:
+        p: Probability that a channel is dropped.
+        inplace: Whether the result may take the place of the input.
+
+    Shape:
+        [N, C, ...] in, the same out.
+
+    Raises:
+        ShapeError: p is no probability.
+    """
+
+    _function = staticmethod(functional.feature_alpha_dropout)
+
+
 _CHANNELS_DOC = """Zero whole channels with probability p and scale the rest by 1 / (1 - p), as torch.nn.Dropout{rank}d.
 
     Args:
