@@ -12,7 +12,17 @@ from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import logsigmoid
 from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
 from fastconv.functional.indexing import pick
-from fastconv.functional.operands import accumulator, array, as_int, check_broadcast, is_number, number, quiet, wrapped
+from fastconv.functional.operands import (
+    accumulator,
+    array,
+    as_int,
+    as_reduction,
+    check_broadcast,
+    is_number,
+    number,
+    quiet,
+    wrapped,
+)
 from fastconv.functional.reduction import mean, sum, summed
 from fastconv.functional.shape import reshape, unsqueeze
 from fastconv.functional.softmax import log_softmax, softmax
@@ -32,7 +42,6 @@ _DOC = """{what}, as torch.nn.functional.{name}.
         DTypeError: Dtypes differ or are of the wrong kind, or an argument is no array.
         DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
-_REDUCTIONS = ("mean", "sum", "none")
 
 
 def _documented(what, args="", refused="", input="Tensor or array of any shape", target="The same shape and dtype",
@@ -48,8 +57,7 @@ def _documented(what, args="", refused="", input="Tensor or array of any shape",
 
 def _finish(name, losses, reduction, dtype, *operands):
     """The losses, a Tensor, brought together in the dtype of the input; an array if no operand is a Tensor."""
-    if reduction not in _REDUCTIONS:
-        raise ShapeError(name, "reduction", repr(reduction), " or ".join(map(repr, _REDUCTIONS)))
+    reduction = as_reduction(name, reduction)
     y = cast(losses if reduction == "none" else (mean if reduction == "mean" else sum)(losses), dtype)
     return y if any(isinstance(v, Tensor) for v in operands) else y.data
 

@@ -254,6 +254,28 @@ def as_ints(operator, argument, values):
     return tuple(as_int(operator, argument, v) for v in values)
 
 
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def as_reduction(operator, reduction, size_average=None, reduce=None):
+    """How a loss brings its values together: one of REDUCTIONS.
+
+    Args:
+        operator: Public name, for messages.
+        reduction: One of them, or PyTorch's old name of "mean", "elementwise_mean".
+        size_average, reduce: PyTorch's older spelling, which decides where one of the two is given.
+
+    Raises:
+        ShapeError: reduction is none of them.
+    """
+    if size_average is not None or reduce is not None:
+        averaged, reduced = (value is None or bool(value) for value in (size_average, reduce))
+        return ("mean" if averaged else "sum") if reduced else "none"
+    if isinstance(reduction, str) and reduction in (*REDUCTIONS, "elementwise_mean"):
+        return "mean" if reduction == "elementwise_mean" else reduction
+    raise ShapeError(operator, "reduction", repr(reduction), " or ".join(map(repr, REDUCTIONS)))
+
+
 def wrapped(y, *inputs):
     """An array without a gradient: a Tensor if an input is one."""
     return Tensor(y) if any(isinstance(v, Tensor) for v in inputs) else y
