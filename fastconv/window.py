@@ -123,7 +123,7 @@ class Window(NamedTuple):
                 f"and groups={groups}",
             )
         _check_bias(name, bias, filters)
-        padding = _conv_padding(name, padding, stride, dilation, kernel, rank)
+        padding = conv_padding(name, padding, stride, dilation, kernel, rank)
         output = []
         for i in range(rank):
             span = dilation[i] * (kernel[i] - 1) + 1
@@ -363,7 +363,7 @@ def padding_pairs(operator, padding, rank):
     return tuple((p, p) for p in per_axis(operator, "padding", padding, rank, least=0))
 
 
-def _conv_padding(operator, padding, stride, dilation, kernel, rank):
+def conv_padding(operator, padding, stride, dilation, kernel, rank):
     """Padding of a convolution as pairs, "same" and "valid" included."""
     if not isinstance(padding, str):
         return padding_pairs(operator, padding, rank)

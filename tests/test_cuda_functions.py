@@ -107,6 +107,10 @@ CALLS = {
     "pixel_unshuffle": [(IMAGE, 1), (VOLUME[..., :2], 2)],
     **shared(("channel_shuffle", "native_channel_shuffle"), [(IMAGE, 2), (VOLUME, 4)]),
     "interpolate": [(IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear")],
+    "pad": [
+        (IMAGE, (1, 2, -1, 1), *more)
+        for more in ((), ("constant", 1.5), ("reflect",), ("replicate",), ("circular",))
+    ] + [(WHOLE, (1, 0), "constant", 3), (VOLUME, (1, 1, 1, 1, 1, 1), "replicate")],
     "normalize": [(ANY,), (ANY, 1.0)],
     "cosine_similarity": [(ANY, OTHER)],
     "pairwise_distance": [(ANY, OTHER)],

@@ -335,7 +335,7 @@ def test_layers_are_made_in_a_dtype(dtype):
         lambda: nn.Conv2d(3, 4, 3, stride=2, padding="same"),
         lambda: nn.Conv2d(3, 4, 3, padding="full"),
         lambda: nn.Conv2d(3, 4, 3, padding=-1),
-        lambda: nn.Conv2d(3, 4, 3, padding_mode="reflect"),
+        lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"),
         lambda: nn.ConvTranspose2d(3, 4, 3, padding="same"),
         lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="circular"),
         lambda: nn.BatchNorm2d(-1),

@@ -41,7 +41,6 @@ NOT_YET = {
     "normalize",
     "layer_norm",
     "interpolate",
-    "conv2d",
     "group_norm",
     "batch_norm",
     "cross_entropy",

@@ -86,6 +86,7 @@ from fastconv.functional.loss import (
 from fastconv.functional.methods import attach
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
 from fastconv.functional.operands import on_device
+from fastconv.functional.pad import pad
 from fastconv.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -253,6 +254,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pairwise_distance",
     "permute",
     "pixel_shuffle",

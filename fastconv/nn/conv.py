@@ -6,7 +6,7 @@ from fastconv.errors import DTypeError, ShapeError
 from fastconv.nn.linear import reset_uniform
 from fastconv.nn.module import Module
 from fastconv.nn.parameter import new_parameter
-from fastconv.window import padding_pairs, per_axis
+from fastconv.window import conv_padding, padding_pairs, per_axis
 
 _CONV_DOC = """Convolution of {what} with filters that are learned, as torch.nn.Conv{rank}d.
 
@@ -20,7 +20,8 @@ _CONV_DOC = """Convolution of {what} with filters that are learned, as torch.nn.
         dilation: Input positions between taps; an int or one a spatial axis.
         groups: Independent convolutions that the channels are split into.
         bias: Whether a bias is added.
-        padding_mode: "zeros", the only mode here: pad beforehand for another.
+        padding_mode: What is on each side: "zeros"; "reflect", the mirrored input; "replicate", its edge; or
+            "circular", its other end.
         device: "cpu" or "cuda"; None is "cpu".
         dtype: Floating dtype of the parameters; None is float32.
 
@@ -77,25 +78,28 @@ class _ConvNd(Module):
     """What plain and transposed convolutions share: checked options and the two parameters."""
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-        transposed, device, dtype,
+        self, in_channels, out_channels, kernel_size, stride, padding, dilation, transposed, output_padding, groups,
+        bias, padding_mode, device, dtype,
     ):  # fmt: skip
         super().__init__()
         name, rank = type(self).__name__, self._rank
-        (in_channels,) = per_axis(name, "in_channels", in_channels, 1, least=1)
-        (out_channels,) = per_axis(name, "out_channels", out_channels, 1, least=1)
+        (in_channels,) = per_axis(name, "in_channels", in_channels, 1, least=0)
+        (out_channels,) = per_axis(name, "out_channels", out_channels, 1, least=0)
         (groups,) = per_axis(name, "groups", groups, 1, least=1)
         for argument, value in (("in_channels", in_channels), ("out_channels", out_channels)):
             if value % groups:
                 raise ShapeError(name, "groups", groups, f"a divisor of {argument}, {value}")
-        if padding_mode != "zeros":
-            raise ShapeError(name, "padding_mode", repr(padding_mode), '"zeros"', "pad the input beforehand")
+        modes = ("zeros",) if transposed else ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes:
+            raise ShapeError(name, "padding_mode", repr(padding_mode), " or ".join(map(repr, modes)))
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = per_axis(name, "kernel_size", kernel_size, rank, least=1)
         self.stride = per_axis(name, "stride", stride, rank, least=1)
         self.padding = padding if isinstance(padding, str) else _checked_padding(name, padding, rank)
         self.dilation = per_axis(name, "dilation", dilation, rank, least=1)
+        self.transposed = transposed
+        self.output_padding = per_axis(name, "output_padding", output_padding, rank, least=0)
         self.groups = groups
         self.padding_mode = padding_mode
         inner, outer = (in_channels, out_channels) if transposed else (out_channels, in_channels)
@@ -114,11 +118,12 @@ class _ConvNd(Module):
             text += f", padding={self.padding}"
         if self.dilation != (1,) * rank:
             text += f", dilation={self.dilation}"
-        if any(getattr(self, "output_padding", ())):
+        if any(self.output_padding):
             text += f", output_padding={self.output_padding}"
         if self.groups != 1:
             text += f", groups={self.groups}"
-        return text + ("" if self.bias is not None else ", bias=False")
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
 
 
 class _Conv(_ConvNd):
@@ -129,8 +134,8 @@ class _Conv(_ConvNd):
         padding_mode="zeros", device=None, dtype=None,
     ):  # fmt: skip
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-            False, device, dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, False, 0, groups, bias, padding_mode,
+            device, dtype,
         )  # fmt: skip
         name = type(self).__name__
         if isinstance(padding, str) and padding not in ("same", "valid"):
@@ -139,7 +144,11 @@ class _Conv(_ConvNd):
             raise ShapeError(name, "stride", list(self.stride), '1 on every axis, as padding="same" needs')
 
     def forward(self, input):
-        return self._function(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            pairs = conv_padding(type(self).__name__, padding, self.stride, self.dilation, self.kernel_size, self._rank)
+            input, padding = functional.pad(input, sum(reversed(pairs), ()), self.padding_mode), 0
+        return self._function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class _ConvTranspose(_ConvNd):
@@ -153,10 +162,9 @@ class _ConvTranspose(_ConvNd):
         if isinstance(padding, str):
             raise DTypeError(name, "padding", repr(padding), "numbers")
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
-            True, device, dtype,
+            in_channels, out_channels, kernel_size, stride, padding, dilation, True, output_padding, groups, bias,
+            padding_mode, device, dtype,
         )  # fmt: skip
-        self.output_padding = per_axis(name, "output_padding", output_padding, self._rank, least=0)
 
     def forward(self, input, output_size=None):
         """Transposed convolution of input.
