@@ -5,9 +5,11 @@
 namespace fastconv {
 namespace {
 
+/// Whether every position of dx has a position of dy. With output_padding below dilation some have none.
 bool is_pointwise(const Window& window) {
   for (int axis = 0; axis < 3; ++axis) {
     if (window.kernel[axis] != 1 || window.stride[axis] != 1 || window.padding[axis] != 0) return false;
+    if (window.size[axis] != window.output[axis]) return false;
   }
   return true;
 }

@@ -201,6 +201,8 @@ def _flattened(window):
     plain = (1, 1, 1)
     if window.kernel != plain or window.stride != plain or window.padding != ((0, 0),) * 3:
         return window
+    if window.size != window.output:  # a transposed convolution whose output_padding, below dilation, adds positions
+        return window
     length = (1, 1, math.prod(window.size))
     return window._replace(size=length, output=length)
 
