@@ -107,6 +107,8 @@ CALLS = {
     "pixel_unshuffle": [(IMAGE, 1), (VOLUME[..., :2], 2)],
     **shared(("channel_shuffle", "native_channel_shuffle"), [(IMAGE, 2), (VOLUME, 4)]),
     "interpolate": [(IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear")],
+    "unfold": [(IMAGE, 2), (IMAGE, (3, 2), (2, 1), (2, 0), 2), (TRUE[None], 2)],
+    "fold": [(wave(2, 8, 6), (4, 3), (2, 2), 1, (0, 0), (1, 1)), (wave(4, 16), 4, 2, 2, 1)],
     "pad": [
         (IMAGE, (1, 2, -1, 1), *more)
         for more in ((), ("constant", 1.5), ("reflect",), ("replicate",), ("circular",))

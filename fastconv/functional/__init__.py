@@ -70,6 +70,7 @@ from fastconv.functional.elementwise import (
     tanh,
     where,
 )
+from fastconv.functional.fold import fold, unfold
 from fastconv.functional.indexing import cat, chunk, getitem, split, stack
 from fastconv.functional.linear import linear, matmul
 from fastconv.functional.loss import (
@@ -204,6 +205,7 @@ __all__ = [
     "feature_alpha_dropout",
     "flatten",
     "flip",
+    "fold",
     "ge",
     "gelu",
     "getitem",
@@ -291,6 +293,7 @@ __all__ = [
     "threshold",
     "transpose",
     "unflatten",
+    "unfold",
     "unsqueeze",
     "var",
     "where",

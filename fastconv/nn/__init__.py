@@ -31,6 +31,7 @@ from fastconv.nn.container import ModuleDict, ModuleList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
 from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from fastconv.nn.fold import Fold, Unfold
 from fastconv.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
     BCELoss,
@@ -131,6 +132,7 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
@@ -184,6 +186,7 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Unfold",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
