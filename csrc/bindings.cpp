@@ -12,6 +12,7 @@
 #include "layout/layout.h"
 #include "loss/loss.h"
 #include "matmul/matmul.h"
+#include "nms/nms.h"
 #include "norm/norm.h"
 #include "pool/pool.h"
 #include "resize/resize.h"
@@ -127,6 +128,11 @@ void bind_conv(py::module_& m) {
   m.def("conv_bias_grad", &fc::conv_bias_grad, NoGil());
 }
 
+void bind_nms(py::module_& m) {
+  m.def("nms_mask", &fc::nms_mask, NoGil());
+  m.def("nms_select", &fc::nms_select, NoGil());
+}
+
 void bind_norm(py::module_& m) {
   py::class_<fc::NormShape>(m, "NormShape", py::module_local())
       .def(py::init<int64_t, int64_t, int64_t, int64_t, bool>());
@@ -206,5 +212,6 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_loss(m);
   bind_resize(m);
   bind_matmul(m);
+  bind_nms(m);
   bind_norm(m);
 }

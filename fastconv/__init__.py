@@ -9,7 +9,7 @@ Importing it needs no GPU, no CuPy and no compiler, and imports neither Numba no
 
 import importlib
 
-from fastconv import functional, nn, optim
+from fastconv import functional, nn, ops, optim
 from fastconv._version import __version__
 from fastconv.autograd import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 from fastconv.backend import use_backend
@@ -170,6 +170,7 @@ __all__ = [
     "no_grad",
     "ones",
     "ones_like",
+    "ops",
     "optim",
     "permute",
     "pow",

@@ -44,6 +44,8 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     prelu_grad(dy, x, w) -> dx, dw
     normalize_forward(x, axis, eps) -> y        x over its length along an axis, or over eps if that is more
     normalize_grad(dy, x, axis, eps) -> dx
+    nms(boxes, order, groups, iou_threshold) -> kept    the entries of order, positions of boxes [N,4] or [N,6] from the
+        best to the worst, whose boxes overlap none that is kept; groups int64 [N] or None: only equal ones are compared
 """
 
 import contextlib
@@ -68,6 +70,7 @@ OPERATORS = (
     "unary_forward", "unary_input_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
     "normalize_forward", "normalize_grad",
+    "nms",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

@@ -22,7 +22,8 @@ log = []  # (what, device)
 
 # Functions that CuPy has under NumPy's name, with NumPy's arguments as far as fastconv gives them.
 FUNCTIONS = {
-    "abs", "absolute", "add", "arange", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to", "concatenate",
+    "abs", "absolute", "add", "arange", "arctan", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to",
+    "concatenate",
     "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "full", "greater",
     "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "matmul", "maximum", "minimum",
     "moveaxis", "multiply", "negative", "not_equal", "ones", "ones_like", "power", "prod", "put_along_axis",
@@ -342,6 +343,15 @@ def _array(obj, dtype=None, copy=True, order="K"):
     return obj if known and not copy else _copied(obj, dtype, order)
 
 
+def _nonzero(a):
+    log.append(("count of a mask", current[-1]))
+    return tuple(map(_new, np.nonzero(_here(a))))
+
+
+def _argsort(a, axis=-1):
+    return _new(np.argsort(_here(a), axis, kind="stable"))
+
+
 def _norm(x, ord=None):
     return _new(np.linalg.norm(_here(x), ord))
 
@@ -355,6 +365,7 @@ def module():
     cupy.ascontiguousarray = lambda a: a if a.flags.c_contiguous else a.copy()
     cupy.empty = lambda shape, dtype=float, order="C": ndarray(shape, dtype, order=order)
     cupy.empty_like = lambda prototype: ndarray(prototype.shape, prototype.dtype)
+    cupy.nonzero, cupy.argsort, cupy.float32 = _nonzero, _argsort, np.float32
     cupy.clip = lambda a, a_min, a_max: a.clip(a_min, a_max)
     cupy.from_dlpack = lambda array: _new(np.from_dlpack(array.host))
     cupy.may_share_memory = lambda a, b: np.may_share_memory(a.host, b.host)

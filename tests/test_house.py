@@ -18,12 +18,13 @@ PACKAGE = ROOT / "fastconv"
 # Each module or package directly under fastconv, and which others it may import. One way only: an entry names
 # nothing that could lead back to it. "*" is for what sits on top of the library and is imported by nothing in it.
 LEAVES = {"errors", "_version"}
-BASE = LEAVES | {"arrays", "window", "resize", "special", "elementwise"}
+BASE = LEAVES | {"arrays", "boxes", "window", "resize", "special", "elementwise"}
 OPERATORS = BASE | {"autograd", "backend", "random", "transfer", "functional"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
     "arrays": LEAVES,
+    "boxes": LEAVES | {"arrays", "window"},
     "window": LEAVES | {"arrays"},
     "resize": LEAVES | {"arrays", "window"},
     "special": set(),
@@ -41,6 +42,7 @@ MAY_IMPORT = {
     "functional": OPERATORS - {"functional"},
     "nn": OPERATORS,
     "optim": OPERATORS - {"functional"},
+    "ops": OPERATORS | {"nn"},
     "models": OPERATORS | {"nn"},
     "config": "*",
     "cases": "*",
@@ -61,7 +63,7 @@ LONG_FILES = {}
 # Operators of the contract whose family has another stem in fastconv/functional than in the backends.
 FAMILY_STEMS = {"matmul": "linear"}
 
-PUBLIC = ("fastconv", "fastconv.functional", "fastconv.nn", "fastconv.optim")
+PUBLIC = ("fastconv", "fastconv.functional", "fastconv.nn", "fastconv.ops", "fastconv.optim")
 
 
 def sources(*suffixes):

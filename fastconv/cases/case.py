@@ -17,11 +17,10 @@ from fastconv.resize import axes, taps
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
-EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather")
-
+EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "nms")
 
 # Operators that choose coordinates by the dtype of their input: the reference gets it in the dtype of the case.
-BY_DTYPE = ("resize_forward", "resize_input_grad")
+BY_DTYPE = ("resize_forward", "resize_input_grad", "nms")
 
 
 class Case(NamedTuple):
@@ -87,6 +86,8 @@ class Case(NamedTuple):
         dtype = dtype_of(self.dtype)
         if self.operator in ("max_pool_forward", "adaptive_max_pool_forward"):
             return dtype, numpy.dtype("int64")
+        if self.operator == "nms":
+            return (numpy.dtype("int64"),)
         if self.operator == "batch_norm_statistics":
             return accumulator(dtype), accumulator(dtype)
         if self.operator == "group_norm_forward":

@@ -16,6 +16,7 @@ import math
 
 import numpy
 
+from fastconv.cases.loops_detection import *  # noqa: F403 -- the same operators, in a file of their own
 from fastconv.cases.loops_elementwise import *  # noqa: F403 -- the same operators, in a file of their own
 
 _STEP = 1e-30

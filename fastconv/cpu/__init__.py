@@ -16,6 +16,7 @@ from fastconv.cpu.distance import normalize_forward, normalize_grad
 from fastconv.cpu.elementwise import unary_forward, unary_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
+from fastconv.cpu.nms import nms
 from fastconv.cpu.norm import (
     batch_norm_forward,
     batch_norm_grad,
@@ -60,6 +61,7 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "nms",
     "normalize_forward",
     "normalize_grad",
     "pool_gather",

@@ -82,6 +82,7 @@ def _run_all(dtype, channels_last, groups):
     classes = np.zeros((2, 6, 6), np.int64)
     loss, logsumexp = cpu.cross_entropy_forward(x, classes, None, -100, 0.0)
     cpu.cross_entropy_grad(loss, x, logsumexp, classes, None, -100, 0.0)
+    cpu.nms(np.zeros((2000, 4), dtype), np.arange(2000), None, 0.5)  # more than one round
     matrix = np.ones((8, 8), dtype)
     cpu.matmul(matrix, matrix)
     cpu.matmul(np.asfortranarray(matrix), matrix)

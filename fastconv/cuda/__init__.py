@@ -19,6 +19,7 @@ from fastconv.cuda.distance import normalize_forward, normalize_grad
 from fastconv.cuda.elementwise import unary_forward, unary_input_grad
 from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.matmul import matmul
+from fastconv.cuda.nms import nms
 from fastconv.cuda.norm import (
     batch_norm_forward,
     batch_norm_grad,
@@ -66,6 +67,7 @@ __all__ = [
     "max_pool_forward",
     "max_pool_input_grad",
     "max_workspace",
+    "nms",
     "normalize_forward",
     "normalize_grad",
     "pool_gather",

@@ -27,6 +27,18 @@ from fastconv.functional.activation import (
     tanhshrink,
     threshold,
 )
+from fastconv.functional.box import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    complete_box_iou,
+    distance_box_iou,
+    generalized_box_iou,
+    masks_to_boxes,
+    remove_small_boxes,
+)
+from fastconv.functional.box_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance
 from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
@@ -85,6 +97,7 @@ from fastconv.functional.loss import (
     smooth_l1_loss,
 )
 from fastconv.functional.methods import attach
+from fastconv.functional.nms import batched_nms, nms
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
 from fastconv.functional.operands import on_device
 from fastconv.functional.pad import pad
@@ -168,12 +181,16 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "batched_nms",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "box_area",
+    "box_convert",
+    "box_iou",
     "broadcast_to",
     "cast",
     "cat",
@@ -181,7 +198,10 @@ __all__ = [
     "channel_shuffle",
     "chunk",
     "clamp",
+    "clip_boxes_to_image",
     "clone",
+    "complete_box_iou",
+    "complete_box_iou_loss",
     "contiguous",
     "conv1d",
     "conv2d",
@@ -192,6 +212,8 @@ __all__ = [
     "cos",
     "cosine_similarity",
     "cross_entropy",
+    "distance_box_iou",
+    "distance_box_iou_loss",
     "div",
     "dropout",
     "dropout1d",
@@ -208,6 +230,8 @@ __all__ = [
     "fold",
     "ge",
     "gelu",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
     "getitem",
     "glu",
     "group_norm",
@@ -234,6 +258,7 @@ __all__ = [
     "logsigmoid",
     "logsumexp",
     "lt",
+    "masks_to_boxes",
     "matmul",
     "max",
     "max_pool1d",
@@ -254,6 +279,7 @@ __all__ = [
     "ne",
     "neg",
     "nll_loss",
+    "nms",
     "normalize",
     "one_hot",
     "pad",
@@ -266,6 +292,7 @@ __all__ = [
     "reciprocal",
     "relu",
     "relu6",
+    "remove_small_boxes",
     "reshape",
     "rrelu",
     "rsqrt",

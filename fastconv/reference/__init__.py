@@ -19,6 +19,7 @@ from fastconv.reference.distance import normalize_forward, normalize_grad
 from fastconv.reference.elementwise import unary_forward, unary_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
+from fastconv.reference.nms import nms
 from fastconv.reference.norm import (
     batch_norm_forward,
     batch_norm_grad,
@@ -63,6 +64,7 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "nms",
     "normalize_forward",
     "normalize_grad",
     "pool_gather",
