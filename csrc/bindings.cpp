@@ -164,6 +164,7 @@ void bind_pool(py::module_& m) {
   m.def("avg_pool_input_grad_direct", &fc::avg_pool_input_grad_direct, NoGil());
   m.def("pool_gather", &fc::pool_gather, NoGil());
   m.def("pool_scatter", &fc::pool_scatter, NoGil());
+  m.def("pool_place", &fc::pool_place, NoGil());
 }
 
 void bind_loss(py::module_& m) {

@@ -19,6 +19,7 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     adaptive_max_pool_input_grad(dy, indices, size) -> dx   indices of adaptive_max_pool_forward
     pool_gather(x, indices) -> y                y[n,c,o] = x[n,c,indices[n,c,o]]
     pool_scatter(dy, indices, size) -> dx       the transpose of pool_gather: equal indices add up
+    pool_place(x, indices, size) -> y           zeros, but y[n,c,indices[n,c,o]] = x[n,c,o]: the last of equal indices
     batch_norm_statistics(x) -> mean, variance  [C] each, biased, accumulator dtype of x
     batch_norm_forward(x, mean, variance, w, b, eps, residual=None, relu=False) -> y
                                                 w, b [C] or None; residual of x's shape is added, then ReLU
@@ -62,7 +63,7 @@ OPERATORS = (
     "max_pool_forward", "max_pool_input_grad", "avg_pool_forward", "avg_pool_input_grad",
     "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad",
     "adaptive_max_pool_forward", "adaptive_max_pool_input_grad",
-    "pool_gather", "pool_scatter",
+    "pool_gather", "pool_scatter", "pool_place",
     "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "group_norm_forward", "group_norm_grad",
     "matmul",
     "resize_forward", "resize_input_grad",

@@ -6,6 +6,7 @@ wait for a GPU.
 
 import functools
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ CHANNEL = wave(4, low=0.5, high=1.5)
 BOXES = np.concatenate([wave(6, 2, high=4.0), wave(6, 2, low=5.0, high=9.0)], axis=1)
 BOXES_3D = np.concatenate([wave(6, 3, high=4.0), wave(6, 3, low=5.0, high=9.0)], axis=1)
 BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
+PLACES = {rank: np.arange(x.size).reshape(x.shape) * 5 % x[0, 0].size for rank, x in BY_RANK.items()}
 COUNTS = {rank: (8 * x).astype("int32") for rank, x in BY_RANK.items()}
 
 
@@ -104,6 +106,11 @@ CALLS = {
     **{f"conv_transpose{rank}d": [(x, wave(4, 3, *(2,) * rank), wave(3), 2)] for rank, x in BY_RANK.items()},
     **{f"{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
     **{f"adaptive_{kind}_pool{rank}d": [(x, 2)] for rank, x in BY_RANK.items() for kind in ("max", "avg")},
+    **{f"lp_pool{rank}d": [(x, 2, 2), (x, math.inf, 2)] for rank, x in BY_RANK.items()},
+    **{f"max_unpool{rank}d": [(x, PLACES[rank], 3)] for rank, x in BY_RANK.items()},
+    "fractional_max_pool2d": [(IMAGE, 2, 3)],
+    "fractional_max_pool3d": [(VOLUME, 2, 1)],
+    **{f"fractional_max_pool{rank}d_with_indices": [(BY_RANK[rank], 1, 2)] for rank in (2, 3)},
     **{f"max_pool{rank}d_with_indices": [(x, 2), (COUNTS[rank], 3, 2, 1)] for rank, x in BY_RANK.items()},
     **{f"adaptive_max_pool{rank}d_with_indices": [(x, 2)] for rank, x in BY_RANK.items()},
     "batch_norm": [(IMAGE, CHANNEL, CHANNEL, CHANNEL, CHANNEL, training) for training in (True, False)],

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 
 import ml_dtypes
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import fastconv
 import fastconv.functional as F
-from fastconv import reference
+from fastconv import nn, reference
 from fastconv.errors import DTypeError, GraphError, ShapeError
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
@@ -180,6 +181,19 @@ def test_the_indices_come_with_the_maxima_from_functions_of_that_name(rank):
         theirs = getattr(torch.nn.functional, f"{stem}_pool{rank}d_with_indices")
         mine, other = (inspect.signature(f).parameters.values() for f in (ours, theirs))
         assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in other]
+
+
+def test_every_pooling_layer_of_pytorch_is_here_with_its_parameters():
+    names = [name for name in dir(torch.nn) if re.search(r"(Pool|Unpool)\dd$", name)]
+    assert len(names) == 20
+    for name in names:
+        ours, theirs = getattr(nn, name), getattr(torch.nn, name)
+        mine, other = (inspect.signature(cls).parameters.values() for cls in (ours, theirs))
+        assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in other], name
+        mine, other = (inspect.signature(cls.forward).parameters.values() for cls in (ours, theirs))
+        assert [(p.name, p.default) for p in mine] == [(p.name, p.default) for p in other], name
+        arguments = (2, 3) if name.startswith(("LP", "Fractional")) else (2,)
+        assert repr(ours(*arguments)) == repr(theirs(*arguments))
 
 
 def test_the_mean_of_an_empty_axis_is_nan():

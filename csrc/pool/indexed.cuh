@@ -2,6 +2,7 @@
 //
 //   gather   y[plane, o, lane] = x[plane, indices[plane, o, lane], lane]
 //   scatter  dx[plane, i, lane] = sum of dy[plane, o, lane] over the o whose index is i, in the order of o
+//   place    the same with the last of them instead of their sum
 //
 // x, dx [planes, size, lanes]; y, dy, indices [planes, outputs, lanes]. An index outside [0, size) names a
 // position that does not exist: it reads as 0, and what is sent there is lost. Telling the caller would take
@@ -38,13 +39,13 @@ struct PoolScatterTile {
 
 /// A warp owns a slice of positions, its sums in shared memory, and walks all outputs of the plane: of 32
 /// lanes if there are several, each on its own; of one lane 32 at a time, of which those with the same index
-/// are added by the first.
+/// are added, or passed over for the last, by the first.
 template <class T>
 __global__ void __launch_bounds__(PoolScatterTile::kThreads)
     pool_scatter_kernel(const T* __restrict__ dy,             // [planes, outputs, lanes]
                         const int64_t* __restrict__ indices,  // like dy
                         T* __restrict__ dx,                   // [planes, size, lanes], all written
-                        const PoolIndexed shape) {
+                        const PoolIndexed shape, const bool adds) {
   using A = accumulator_t<T>;
   constexpr int kSums = PoolScatterTile::kBytes / sizeof(A);
   FASTCONV_SHARED(A, memory, [PoolScatterTile::kWarps][kSums]);
@@ -69,7 +70,10 @@ __global__ void __launch_bounds__(PoolScatterTile::kThreads)
   if (width > 1) {
     for (int64_t o = 0; exists && o < shape.outputs; ++o) {
       const int64_t from = (plane * shape.outputs + o) * shape.lanes + lane, index = indices[from];
-      if (index >= begin && index < end) sums[(index - begin) * kWarp + thread] += widen(dy[from]);
+      if (index >= begin && index < end) {
+        A& sum = sums[(index - begin) * kWarp + thread];
+        sum = adds ? sum + widen(dy[from]) : widen(dy[from]);
+      }
     }
   } else {
     for (int64_t chunk = 0; plane < shape.planes && chunk < shape.outputs; chunk += kWarp) {
@@ -85,7 +89,7 @@ __global__ void __launch_bounds__(PoolScatterTile::kThreads)
       bool first = mine >= 0;
       for (int other = 0; first && other < kWarp; ++other) {
         if (targets[other] == mine) {
-          sum += summands[other];
+          sum = adds ? sum + summands[other] : summands[other];
           first = other >= thread;
         }
       }

@@ -41,5 +41,6 @@ void pool_gather(Dtype dtype, Address x, Address indices, Address y, const PoolI
                  Address stream);
 void pool_scatter(Dtype dtype, Address dy, Address indices, Address dx, const PoolIndexed& shape,
                   Address stream);
+void pool_place(Dtype dtype, Address x, Address indices, Address y, const PoolIndexed& shape, Address stream);
 
 }  // namespace fastconv

@@ -17,7 +17,7 @@ from fastconv.resize import axes, taps
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
-EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "nms")
+EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "pool_place", "nms")
 
 # Operators that choose coordinates by the dtype of their input: the reference gets it in the dtype of the case.
 BY_DTYPE = ("resize_forward", "resize_input_grad", "nms")

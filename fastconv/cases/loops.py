@@ -136,6 +136,15 @@ def pool_scatter(dy, indices, size):
     return _sums((*dy.shape[:2], *size), terms)
 
 
+def pool_place(x, indices, size):
+    """Zeros, but y[n,c,indices[n,c,p]] = x[n,c,p], p after p."""
+    y = numpy.zeros((*x.shape[:2], *size))
+    positions = list(numpy.ndindex(*size))
+    for at in numpy.ndindex(*indices.shape):
+        y[(*at[:2], *positions[indices.item(at)])] = x.item(at)
+    return y
+
+
 def max_pool_input_grad(dy, indices, window):
     """dx[n,c,indices[n,c,p]] += dy[n,c,p]."""
     return pool_scatter(dy, indices, window.size)

@@ -193,3 +193,4 @@ def _indexed_cases(row, **how):
 
     yield from cross("pool_gather", text, gather, work, **how)
     yield from cross("pool_scatter", text, scatter, work, **how)
+    yield from cross("pool_place", text, scatter, work, **how)

@@ -34,6 +34,7 @@ from fastconv.cpu.pool import (
     max_pool_forward,
     max_pool_input_grad,
     pool_gather,
+    pool_place,
     pool_scatter,
 )
 from fastconv.cpu.resize import resize_forward, resize_input_grad
@@ -65,6 +66,7 @@ __all__ = [
     "normalize_forward",
     "normalize_grad",
     "pool_gather",
+    "pool_place",
     "pool_scatter",
     "prelu_forward",
     "prelu_grad",

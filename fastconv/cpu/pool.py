@@ -90,7 +90,12 @@ def pool_scatter(dy, indices, size):
     return _scattered("pool_scatter", dy, indices, size)
 
 
-def _scattered(operator, dy, indices, size):
+def pool_place(x, indices, size):
+    """y [N, C, *size]; see fastconv.backend."""
+    return _scattered("pool_place", x, indices, size, adds=False)
+
+
+def _scattered(operator, dy, indices, size, adds=True):
     last = is_channels_last(dy)
     errors, places = dense(dy, last), _places(indices, last)
     dx, dxs = empty((*dy.shape[:2], *size), errors.dtype, last)
@@ -98,7 +103,7 @@ def _scattered(operator, dy, indices, size):
         planes, lanes = _planes_and_lanes(dy, last)
         block = -(-lanes // -(-_BLOCKS // planes))
         block = -(-block // _CHANNELS) * _CHANNELS if lanes > 1 else 1
-        sizes = np.array([math.prod(size), errors.size // (planes * lanes), lanes, block], np.int64)
+        sizes = np.array([math.prod(size), errors.size // (planes * lanes), lanes, block, adds], np.int64)
         faults = np.zeros(1, np.int64)
         tasks = planes * -(-lanes // block)
         work = (dx.size + dy.size) / _MOVES

@@ -23,8 +23,11 @@ def gather(first, last, x, indices, y, sizes, faults):
 
 @kernel
 def scatter(first, last, dy, indices, dx, sizes, faults):
-    """dx[plane, indices[plane, o, lane], lane] += dy[plane, o, lane], o by o; a task is a block of lanes of a plane."""
-    size, outputs, lanes, block = sizes[0], sizes[1], sizes[2], sizes[3]
+    """dx[plane, indices[plane, o, lane], lane] += dy[plane, o, lane], o by o; a task is a block of lanes of a plane.
+
+    With adds, the last of sizes, 0 it is = instead of +=.
+    """
+    size, outputs, lanes, block, adds = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4] == 1
     blocks = -(-lanes // block)
     for task in range(first, last):
         plane = task // blocks * size
@@ -44,7 +47,7 @@ def scatter(first, last, dy, indices, dx, sizes, faults):
                 if i < 0 or i >= size:
                     faults[0] = 1
                     continue
-                put(dx, plane + i, get(dx, plane + i) + get(dy, o))
+                put(dx, plane + i, get(dx, plane + i) + get(dy, o) if adds else get(dy, o))
             continue
         for o in range(source, source + outputs):
             for lane in range(begin, end):
@@ -53,4 +56,5 @@ def scatter(first, last, dy, indices, dx, sizes, faults):
                     faults[0] = 1
                     continue
                 at = (plane + i) * lanes + lane
-                put(dx, at, get(dx, at) + get(dy, o * lanes + lane))
+                value = get(dy, o * lanes + lane)
+                put(dx, at, get(dx, at) + value if adds else value)

@@ -82,16 +82,25 @@ def pool_gather(x, indices):
 
 def pool_scatter(dy, indices, size):
     """dx [N, C, *size]; see fastconv.backend. What an index out of range is sent is lost: a kernel cannot refuse."""
-    last = is_channels_last(dy)
-    with launch("pool_scatter", dy, indices) as gpu:
-        errors, places = dense(gpu, dy, last), _places(gpu, indices, last)
-        dx = gpu.empty((*dy.shape[:2], *size), dy.dtype, last)
-        if dx.size:
-            shape = _indexed(gpu, dx.shape, dy.shape, last)
-            gpu.extension.pool_scatter(
-                gpu.dtype(errors), gpu.read(errors), gpu.read(places), gpu.write(dx), shape, gpu.stream
-            )
-    return dx
+    return _sent("pool_scatter", dy, indices, size)
+
+
+def pool_place(x, indices, size):
+    """y [N, C, *size]; see fastconv.backend. What an index out of range is sent is lost: a kernel cannot refuse."""
+    return _sent("pool_place", x, indices, size)
+
+
+def _sent(operator, values, indices, size):
+    """[N, C, *size] by the kernel of that name, values sent where the indices say."""
+    last = is_channels_last(values)
+    with launch(operator, values, indices) as gpu:
+        sent, places = dense(gpu, values, last), _places(gpu, indices, last)
+        result = gpu.empty((*values.shape[:2], *size), values.dtype, last)
+        if result.size:
+            shape = _indexed(gpu, result.shape, values.shape, last)
+            run = getattr(gpu.extension, operator)
+            run(gpu.dtype(sent), gpu.read(sent), gpu.read(places), gpu.write(result), shape, gpu.stream)
+    return result
 
 
 def _forward(operator, x, output, axes, averaging=None):

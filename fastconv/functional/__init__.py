@@ -83,6 +83,12 @@ from fastconv.functional.elementwise import (
     where,
 )
 from fastconv.functional.fold import fold, unfold
+from fastconv.functional.fractional_pool import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
 from fastconv.functional.indexing import cat, chunk, getitem, split, stack
 from fastconv.functional.linear import linear, matmul
 from fastconv.functional.loss import (
@@ -96,6 +102,7 @@ from fastconv.functional.loss import (
     one_hot,
     smooth_l1_loss,
 )
+from fastconv.functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from fastconv.functional.methods import attach
 from fastconv.functional.nms import batched_nms, nms
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
@@ -154,6 +161,7 @@ from fastconv.functional.shape import (
 from fastconv.functional.shuffle import channel_shuffle, native_channel_shuffle, pixel_shuffle, pixel_unshuffle
 from fastconv.functional.softmax import gumbel_softmax, log_softmax, softmax, softmin
 from fastconv.functional.special import erf
+from fastconv.functional.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 
 attach()
 del attach
@@ -228,6 +236,10 @@ __all__ = [
     "flatten",
     "flip",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
     "ge",
     "gelu",
     "generalized_box_iou",
@@ -257,6 +269,9 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "logsumexp",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "lt",
     "masks_to_boxes",
     "matmul",
@@ -267,6 +282,9 @@ __all__ = [
     "max_pool2d_with_indices",
     "max_pool3d",
     "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "maximum",
     "mean",
     "min",

@@ -37,6 +37,7 @@ from fastconv.reference.pool import (
     max_pool_forward,
     max_pool_input_grad,
     pool_gather,
+    pool_place,
     pool_scatter,
 )
 from fastconv.reference.resize import resize_forward, resize_input_grad
@@ -68,6 +69,7 @@ __all__ = [
     "normalize_forward",
     "normalize_grad",
     "pool_gather",
+    "pool_place",
     "pool_scatter",
     "prelu_forward",
     "prelu_grad",

@@ -112,6 +112,15 @@ def pool_scatter(dy, indices, size):
     return _scattered("pool_scatter", dy, indices, size)
 
 
+def pool_place(x, indices, size):
+    """Zeros [N, C, *size], but y[n,c,indices[n,c,p]] = x[n,c,p]; x and indices [N, C, *output]."""
+    _check_indices("pool_place", indices, size)
+    y = numpy.zeros((*x.shape[:2], *size), x.dtype.newbyteorder("="))
+    n, c, _ = numpy.indices(_planes(x).shape, sparse=True)
+    _planes(y)[n, c, _planes(indices)] = _planes(x)  # NumPy assigns in order, so that the last value stays
+    return y
+
+
 @numpy.errstate(over="ignore", invalid="ignore")
 def _scattered(operator, dy, indices, size):
     _check_indices(operator, indices, size)
