@@ -40,6 +40,7 @@ CLASSES, TRUE = np.array([1, 0, 3]), ANY > 0
 CHANNEL = wave(4, low=0.5, high=1.5)
 BOXES = np.concatenate([wave(6, 2, high=4.0), wave(6, 2, low=5.0, high=9.0)], axis=1)
 BOXES_3D = np.concatenate([wave(6, 3, high=4.0), wave(6, 3, low=5.0, high=9.0)], axis=1)
+WHOLE_IMAGE = np.arange(60).reshape(2, 6, 5) % 4
 BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
 PLACES = {rank: np.arange(x.size).reshape(x.shape) * 5 % x[0, 0].size for rank, x in BY_RANK.items()}
 COUNTS = {rank: (8 * x).astype("int32") for rank, x in BY_RANK.items()}
@@ -146,6 +147,9 @@ CALLS = {
     "masks_to_boxes": [(IMAGE[0] > 0.4,), (VOLUME[0],)],
     "nms": [(BOXES, wave(6), 0.3), (BOXES_3D, wave(6), 0.3)],
     "batched_nms": [(BOXES, wave(6), np.arange(6) % 2, 0.3)],
+    "sigmoid_focal_loss": [(ANY, wave(3, 4, low=0, high=1)), (ANY, TRUE, -1, 1.5, "mean")],
+    "focal_loss": [(ANY, CLASSES), (IMAGE, WHOLE_IMAGE, CHANNEL), (ANY, wave(3, 4, low=0, high=0.5))],
+    **shared(("dice_loss", "tversky_loss"), [(POSITIVE, CLASSES, CHANNEL, 3), (IMAGE, wave(2, 4, 6, 5, low=0))]),
 }  # fmt: skip
 
 

@@ -111,6 +111,8 @@ CASES = [
     ("AlphaDropout", (0.0,), {}, (4, 5)),
     ("FeatureAlphaDropout", (0.0,), dict(inplace=True), (4, 5)),
 ]
+# Layers that PyTorch does not have.
+OURS = ("DiceLoss", "FocalLoss", "SigmoidFocalLoss", "TverskyLoss")
 NAMES = [f"{i}-{case[0]}" for i, case in enumerate(CASES)]
 
 
@@ -390,7 +392,7 @@ def test_every_module_has_its_own_help(name):
     for parameter in parameters:
         if parameter not in ("args", "kwargs", "modules"):
             assert parameter in cls.__doc__, parameter
-    if name not in ("Module", "Parameter", "Sequential", "ModuleList", "ModuleDict", "Identity"):
+    if name not in ("Module", "Parameter", "Sequential", "ModuleList", "ModuleDict", "Identity", *OURS):
         theirs = inspect.signature(getattr(torch.nn, name)).parameters
         # What PyTorch keeps for callers of 2018 (size_average, reduce) or added since (bias) is not here.
         shared = [p for p in theirs if p in parameters]

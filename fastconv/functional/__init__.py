@@ -82,6 +82,7 @@ from fastconv.functional.elementwise import (
     tanh,
     where,
 )
+from fastconv.functional.focal_loss import focal_loss, sigmoid_focal_loss
 from fastconv.functional.fold import fold, unfold
 from fastconv.functional.fractional_pool import (
     fractional_max_pool2d,
@@ -107,6 +108,7 @@ from fastconv.functional.methods import attach
 from fastconv.functional.nms import batched_nms, nms
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
 from fastconv.functional.operands import on_device
+from fastconv.functional.overlap_loss import dice_loss, tversky_loss
 from fastconv.functional.pad import pad
 from fastconv.functional.pool import (
     adaptive_avg_pool1d,
@@ -220,6 +222,7 @@ __all__ = [
     "cos",
     "cosine_similarity",
     "cross_entropy",
+    "dice_loss",
     "distance_box_iou",
     "distance_box_iou_loss",
     "div",
@@ -235,6 +238,7 @@ __all__ = [
     "feature_alpha_dropout",
     "flatten",
     "flip",
+    "focal_loss",
     "fold",
     "fractional_max_pool2d",
     "fractional_max_pool2d_with_indices",
@@ -316,6 +320,7 @@ __all__ = [
     "rsqrt",
     "selu",
     "sigmoid",
+    "sigmoid_focal_loss",
     "sign",
     "silu",
     "sin",
@@ -337,6 +342,7 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "transpose",
+    "tversky_loss",
     "unflatten",
     "unfold",
     "unsqueeze",

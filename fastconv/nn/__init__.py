@@ -31,6 +31,7 @@ from fastconv.nn.container import ModuleDict, ModuleList, Sequential
 from fastconv.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
 from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from fastconv.nn.focal_loss import FocalLoss, SigmoidFocalLoss
 from fastconv.nn.fold import Fold, Unfold
 from fastconv.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
@@ -54,6 +55,7 @@ from fastconv.nn.norm import (
     InstanceNorm3d,
     LayerNorm,
 )
+from fastconv.nn.overlap_loss import DiceLoss, TverskyLoss
 from fastconv.nn.pad import (
     CircularPad1d,
     CircularPad2d,
@@ -134,12 +136,14 @@ __all__ = [
     "ConvTranspose3d",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DiceLoss",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "FocalLoss",
     "Fold",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
@@ -191,6 +195,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SigmoidFocalLoss",
     "SmoothL1Loss",
     "Softmax",
     "Softmax2d",
@@ -201,6 +206,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TverskyLoss",
     "Unflatten",
     "Unfold",
     "Upsample",

@@ -2,25 +2,10 @@
 
 from fastconv import functional
 from fastconv.errors import ShapeError
-from fastconv.nn.module import Module
-
-_REDUCTIONS = ("none", "mean", "sum")
+from fastconv.nn.loss_base import Loss
 
 
-class _Loss(Module):
-    def __init__(self, reduction):
-        super().__init__()
-        if reduction not in _REDUCTIONS:
-            raise ShapeError(type(self).__name__, "reduction", repr(reduction), " or ".join(map(repr, _REDUCTIONS)))
-        self.reduction = reduction
-
-    def _array(self, name):
-        """The plain array of a buffer, so that a loss of arrays is an array."""
-        buffer = getattr(self, name)
-        return None if buffer is None else buffer.data
-
-
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """(input - target) squared, as torch.nn.MSELoss.
 
     Args:
@@ -40,7 +25,7 @@ class MSELoss(_Loss):
         return functional.mse_loss(input, target, reduction=self.reduction)
 
 
-class L1Loss(_Loss):
+class L1Loss(Loss):
     """Absolute value of input - target, as torch.nn.L1Loss.
 
     Args:
@@ -60,7 +45,7 @@ class L1Loss(_Loss):
         return functional.l1_loss(input, target, reduction=self.reduction)
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(Loss):
     """Squared within beta, linear outside, as torch.nn.SmoothL1Loss.
 
     With d = abs(input - target): d * d / (2 * beta) where d < beta, otherwise d - beta / 2.
@@ -84,7 +69,7 @@ class SmoothL1Loss(_Loss):
         return functional.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
-class HuberLoss(_Loss):
+class HuberLoss(Loss):
     """Squared within delta, linear outside, as torch.nn.HuberLoss.
 
     With d = abs(input - target): d * d / 2 where d < delta, otherwise delta * (d - delta / 2).
@@ -108,7 +93,7 @@ class HuberLoss(_Loss):
         return functional.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
-class NLLLoss(_Loss):
+class NLLLoss(Loss):
     """Negative log-likelihood of classes, of log-probabilities, as torch.nn.NLLLoss.
 
     Args:
@@ -135,7 +120,7 @@ class NLLLoss(_Loss):
         )
 
 
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(Loss):
     """Cross-entropy of classes, of unnormalised scores, as torch.nn.CrossEntropyLoss.
 
     Args:
@@ -167,7 +152,7 @@ class CrossEntropyLoss(_Loss):
         )  # fmt: skip
 
 
-class BCELoss(_Loss):
+class BCELoss(Loss):
     """Binary cross-entropy of probabilities, as torch.nn.BCELoss.
 
     Args:
@@ -189,7 +174,7 @@ class BCELoss(_Loss):
         return functional.binary_cross_entropy(input, target, weight=self._array("weight"), reduction=self.reduction)
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(Loss):
     """Binary cross-entropy of unnormalised scores, as torch.nn.BCEWithLogitsLoss.
 
     Args:
