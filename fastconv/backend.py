@@ -25,9 +25,14 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
                                                 w, b [C] or None; residual of x's shape is added, then ReLU
     batch_norm_grad(dy, x, mean, variance, w, eps, y=None) -> dx, dw, db   through the statistics of x; with the
                                                 y of a ReLU also dresidual: dy, but 0 where y <= 0, not where it is NaN
+    batch_norm_weight_grad(dy, x, mean, variance, eps) -> dw, db   by statistics that are constants
     group_norm_forward(x, groups, w, b, eps) -> y, mean, variance   [N,groups] each, biased, accumulator dtype of x:
                                                 instance norm with groups = C, layer norm of [rows,length] with 1
     group_norm_grad(dy, x, mean, variance, groups, w, eps) -> dx, dw, db   through the statistics of x
+    rms_norm_forward(x, w, eps) -> y, square    x [rows, length] / sqrt(mean of squares + eps) * w [length] or None, and
+                                                these means [rows], accumulator dtype of x
+    rms_norm_input_grad(dy, x, square, w, eps) -> dx   through the mean of squares
+    rms_norm_weight_grad(dy, x, square, eps) -> dw
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
     resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
     resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
@@ -64,7 +69,8 @@ OPERATORS = (
     "adaptive_avg_pool_forward", "adaptive_avg_pool_input_grad",
     "adaptive_max_pool_forward", "adaptive_max_pool_input_grad",
     "pool_gather", "pool_scatter", "pool_place",
-    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "group_norm_forward", "group_norm_grad",
+    "batch_norm_statistics", "batch_norm_forward", "batch_norm_grad", "batch_norm_weight_grad",
+    "group_norm_forward", "group_norm_grad", "rms_norm_forward", "rms_norm_input_grad", "rms_norm_weight_grad",
     "matmul",
     "resize_forward", "resize_input_grad",
     "cross_entropy_forward", "cross_entropy_grad",

@@ -66,6 +66,38 @@ def test_derivatives():
     check_gradients(lambda x: F.normalize(x, 3.0, 0), x1)
     check_gradients(F.cosine_similarity, x1, x2)
     check_gradients(F.pairwise_distance, x1, x2)
+    check_gradients(F.pdist, x1)
+    check_gradients(lambda x: F.pdist(x, 3.0), x1)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 1)])
+def test_pdist(shape, p):
+    check_like_torch(lambda x: F.pdist(x, p), lambda x: T.pdist(x, p), normal(*shape), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.0, 2.0, math.inf])
+@pytest.mark.parametrize("shape", [(1, 3), (0, 3), (3, 0)])
+def test_pdist_of_nothing(shape, p):
+    x = tensor(normal(*shape), requires_grad=True)
+    y = F.pdist(x, p)
+    np.testing.assert_array_equal(y.data, T.pdist(as_torch(x.data), p))  # its gradient may end the process
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.zeros(shape))
+
+
+def test_pdist_of_equal_rows_has_no_slope():
+    x = normal(3, 4)
+    x[2] = x[0]
+    check_like_torch(F.pdist, T.pdist, x)
+
+
+def test_pairwise_distance_of_vectors():
+    for p in (0.0, 1.0, 2.0, 5.0):
+        check_like_torch(
+            lambda a, b, p=p: F.pairwise_distance(a, b, p), lambda a, b, p=p: T.pairwise_distance(a, b, p), normal(3),
+            normal(3, seed=1),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16, "float32"])
@@ -97,6 +129,10 @@ def test_every_dtype_is_rounded_once(dtype):
         (lambda x: F.cosine_similarity(x, x[:, :2]), ShapeError, "cosine_similarity"),
         (lambda x: F.cosine_similarity(x, x.astype("float32")), DTypeError, "cosine_similarity: x2"),
         (lambda x: F.pairwise_distance(x, x, eps="a"), DTypeError, "pairwise_distance: eps"),
+        (lambda x: F.pdist(x[0]), ShapeError, "pdist: input"),
+        (lambda x: F.pdist(x, -1), ShapeError, "pdist: p"),
+        (lambda x: F.pdist(x, "a"), DTypeError, "pdist: p"),
+        (lambda x: F.pdist(x.astype(int)), DTypeError, "pdist: input"),
         (lambda x: F.pairwise_distance(x, [1.0]), DTypeError, "pairwise_distance: x2: got list"),
     ],
 )

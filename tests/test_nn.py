@@ -201,7 +201,7 @@ def test_repr_is_pytorchs(case):
 
 
 def test_repr_of_batch_norm_names_its_options():
-    expected = "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)"
+    expected = "BatchNorm2d(3, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)"
     assert repr(nn.BatchNorm2d(3)) == expected
 
 

@@ -9,6 +9,7 @@ import fastconv.functional as F
 from fastconv.errors import DTypeError, GraphError, ShapeError
 from fastconv.tolerance import assert_within, batch_norm_scales, bound
 from tests.storage import assert_same, storages
+from tests.witness import as_torch, to_numpy
 
 torch = pytest.importorskip("torch", reason="PyTorch is the specification of this function")
 
@@ -297,6 +298,39 @@ def test_arrays_in_arrays_out_tensors_in_tensors_out():
     assert isinstance(F.batch_norm(fastconv.tensor(x), mean, variance), fastconv.Tensor)
     assert F.batch_norm(x, mean, variance, leaf(w), b).requires_grad
     assert not F.batch_norm(fastconv.tensor(x), mean, variance, w, b).requires_grad
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("running", ["float16", "float32"])
+def test_weight_and_bias_of_halves_may_be_float32(training, running):
+    rng = np.random.default_rng(0)
+    x, (mean, variance, w, b) = rng.standard_normal((3, 2, 5)).astype("float16"), np.ones((4, 2), "float32")
+    running = [a.astype(running) for a in (mean, variance)]
+    if running[0].dtype == "float16":  # PyTorch says no as well
+        with pytest.raises(DTypeError, match="batch_norm: running_mean: got float16"):
+            F.batch_norm(x, *running, w, b, training)
+        return
+    leaves = [leaf(x), leaf(w), leaf(b)]
+    theirs = [as_torch(a, requires_grad=True) for a in (x, w, b)]
+    their_running = [as_torch(a) for a in running]
+    y = F.batch_norm(leaves[0], *running, *leaves[1:], training)
+    expected = torch.nn.functional.batch_norm(theirs[0], *their_running, *theirs[1:], training)
+    y.backward(x)
+    expected.backward(as_torch(x))
+    assert (y.dtype, *(v.grad.dtype for v in leaves)) == (x.dtype, x.dtype, w.dtype, b.dtype)
+    pairs = [(y.data, expected), *((m.grad.data, t.grad) for m, t in zip(leaves, theirs, strict=True))]
+    for got, want in pairs + list(zip(running, their_running, strict=True)):
+        np.testing.assert_allclose(got.astype("float64"), to_numpy(want), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_no_image_of_any_number_of_channels(training):
+    nothing = np.zeros(0, "float32")
+    for running in (nothing, np.ones(3, "float32"), None):
+        if running is not None or training:
+            y = F.batch_norm(leaf(nothing), running, running, training=training)
+            assert y.shape == (0,)
+            y.backward(nothing)
 
 
 def zeros(*shape, dtype="float32"):

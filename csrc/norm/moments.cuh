@@ -37,6 +37,18 @@ __device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int co
   return moments;
 }
 
+/// As moments_of, but of the squares of the values themselves, with a mean of 0: merges keep it so.
+template <class A, int kMost>
+__device__ __forceinline__ Moments<A> moments_about_zero(const A (&value)[kMost], int count) {
+  Moments<A> moments;
+  moments.number[0] = A(count);
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    if (i < count) moments.number[2] = multiply_add(value[i], value[i], moments.number[2]);
+  }
+  return moments;
+}
+
 /// A block a split of a statistic, whose values lie in runs of V or more neighbours.
 template <class T, int V>
 __global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMinBlocks)

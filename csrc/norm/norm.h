@@ -2,7 +2,8 @@
 //
 // Arrays [N, C, *size] are dense in the format that is named, [C] dense; mean, variance, sums and partial
 // have the accumulator type of dtype, float or double. fastconv/cuda/norm.py composes operators of these,
-// and gives partial where a number of splits needs it. Each enqueues on stream and returns.
+// and gives partial where a number of splits needs it. Each enqueues on stream and returns. Where mean may be
+// absent, RMS norm is what is meant: nothing is subtracted, and variance is the mean of squares.
 #pragma once
 #include "norm/shape.h"
 
@@ -19,7 +20,7 @@ void norm_forward(Dtype dtype, Format format, Address x, Address residual, Addre
                   Address stream);
 
 /// Sums of dy and dy * h over all images for every channel, or for every channel of every image; y may be
-/// absent. They go to those of dw and db (dtype) and sum_dy and sum_product that are there.
+/// absent, and mean. They go to those of dw and db (dtype) and sum_dy and sum_product that are there.
 /// partial is [splits, 2, sums].
 void norm_weight_grad(Dtype dtype, Format format, Address dy, Address x, Address y, Address mean,
                       Address variance, Address dw, Address db, Address sum_dy, Address sum_product,
@@ -35,11 +36,11 @@ void norm_input_grad(Dtype dtype, Format format, Address dy, Address x, Address 
                      Address dresidual, Address mean, Address variance, Address w, Address sum_dy,
                      Address sum_product, const NormShape& shape, double eps, Address stream);
 
-/// y, mean and variance of x by a warp or a block a statistic.
+/// y, mean and variance of x by a warp or a block a statistic; mean may be absent.
 void norm_forward_rows(Dtype dtype, Format format, Address x, Address y, Address mean, Address variance,
                        Address w, Address b, const NormShape& shape, double eps, Address stream);
 
-/// dx and those of dresidual, dw and db that are there, by a warp or a block a statistic.
+/// dx and those of dresidual, dw and db that are there, by a warp or a block a statistic; mean may be absent.
 void norm_input_grad_rows(Dtype dtype, Format format, Address dy, Address x, Address y, Address dx,
                           Address dresidual, Address mean, Address variance, Address w, Address dw,
                           Address db, const NormShape& shape, double eps, Address stream);

@@ -43,8 +43,8 @@ template <class T>
 struct RowsForward {
   const T* x;                  // [N, C, *size]
   T* y;                        // shape of x, all written
-  accumulator_t<T>* mean;      // [N, G], written
-  accumulator_t<T>* variance;  // [N, G], written
+  accumulator_t<T>* mean;      // [N, G], written; nullptr for RMS norm
+  accumulator_t<T>* variance;  // [N, G], written; for RMS norm the mean of squares
   const T* w;                  // [C], or nullptr for ones
   const T* b;                  // [C], or nullptr for zeros
   accumulator_t<T> eps;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
   const int64_t statistic = int64_t{blockIdx.x} * kRows + threadIdx.x / kRowThreads;
   if (statistic < shape.statistics()) {  // of a warp or a block, all threads or none
     const int64_t begin = runs.begin(statistic);
-    const A origin = origin_of(widen(a.x[begin]));
+    const A origin = a.mean ? origin_of(widen(a.x[begin])) : A(0);
     const Walk start(runs, V, 0, 1, threadIdx.x % kRowThreads, kRowThreads);
     Vector<T, V> x[kHeld];
     Moments<A> moments;
@@ -83,12 +83,12 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
           for (int v = 0; v < V; ++v) value[u * V + v] = widen(x[u][v]) - origin;
         }
       }
-      moments.merge(moments_of(value, count));
+      moments.merge(a.mean ? moments_of(value, count) : moments_about_zero(value, count));
     }
     moments = all_merged<kRowThreads>(moments);
     const A mean = moments.number[1] / moments.number[0], variance = moments.number[2] / moments.number[0];
     if (threadIdx.x % kRowThreads == 0) {
-      a.mean[statistic] = origin + mean;
+      if (a.mean) a.mean[statistic] = origin + mean;
       a.variance[statistic] = variance;
     }
     const A inverse = inverse_deviation(variance, a.eps);
@@ -137,7 +137,8 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
   if (statistic < shape.statistics()) {
     const int64_t begin = runs.begin(statistic);
     const int64_t channel = statistic % shape.groups * shape.group_channels();
-    const A mean = a.in.mean[statistic], inverse = inverse_deviation(a.in.variance[statistic], a.in.eps);
+    const A mean = a.in.mean ? a.in.mean[statistic] : A(0);
+    const A inverse = inverse_deviation(a.in.variance[statistic], a.in.eps);
     const Walk start(runs, V, 0, 1, threadIdx.x % kRowThreads, kRowThreads);
     Vector<T, V> dy[kHeld], x[kHeld];
     Products<A> sums;
@@ -176,7 +177,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
       a.dw[channel] = narrow<T>(sums.number[1]);
     }
     const A common = (shape.shared && a.w ? widen(a.w[channel]) : A(1)) * inverse / A(shape.values());
-    const A slope = common * inverse * sums.number[1], offset = common * sums.number[0];
+    const A slope = common * inverse * sums.number[1], offset = a.in.mean ? common * sums.number[0] : A(0);
     const bool held = rounds == 1;
     walk = start;
     while (walk.inside()) {

@@ -88,12 +88,10 @@ class Case(NamedTuple):
             return dtype, numpy.dtype("int64")
         if self.operator == "nms":
             return (numpy.dtype("int64"),)
-        if self.operator == "batch_norm_statistics":
+        if self.operator in ("batch_norm_statistics", "cross_entropy_forward"):
             return accumulator(dtype), accumulator(dtype)
-        if self.operator == "group_norm_forward":
-            return dtype, accumulator(dtype), accumulator(dtype)
-        if self.operator == "cross_entropy_forward":
-            return accumulator(dtype), accumulator(dtype)
+        if self.operator in ("group_norm_forward", "rms_norm_forward"):
+            return dtype, *(accumulator(dtype),) * (len(self.expected()) - 1)
         return (dtype,) * len(self.expected())
 
 
@@ -326,6 +324,10 @@ _SCALES = {
     "prelu_grad": scales.prelu_grad_scales,
     "normalize_forward": _of(scales.normalize_forward_scale),
     "normalize_grad": _of(scales.normalize_grad_scale),
+    "batch_norm_weight_grad": scales.batch_norm_weight_grad_scales,
+    "rms_norm_forward": scales.rms_norm_forward_scales,
+    "rms_norm_input_grad": _of(scales.rms_norm_input_grad_scale),
+    "rms_norm_weight_grad": _of(scales.rms_norm_weight_grad_scale),
 }
 
 
@@ -418,6 +420,10 @@ _LENGTHS = {
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
     "normalize_forward": lambda x, axis, eps: x.shape[axis],
     "normalize_grad": lambda dy, x, axis, eps: x.shape[axis],
+    "batch_norm_weight_grad": lambda dy, x, *rest: _values_a_channel(x),
+    "rms_norm_forward": lambda x, *rest: x.shape[1],
+    "rms_norm_input_grad": lambda dy, x, *rest: x.shape[1],
+    "rms_norm_weight_grad": lambda dy, x, *rest: x.shape[0],
     "prelu_grad": lambda dy, x, w: (1, x.size // max(w.size, 1)),
     "cross_entropy_forward": lambda x, *rest: x.shape[1],
     "cross_entropy_grad": lambda dloss, x, *rest: x.shape[1],

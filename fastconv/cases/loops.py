@@ -184,6 +184,16 @@ def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
     return (dx, dw, db) if y is None else (dx, dw, db, dy)
 
 
+def batch_norm_weight_grad(dy, x, mean, variance, eps):
+    """dw and db [C]."""
+    dw, db = numpy.zeros(x.shape[1]), numpy.zeros(x.shape[1])
+    for c in range(x.shape[1]):
+        errors, root = _channel(dy, c), math.sqrt(variance.item(c) + eps)
+        dw[c] = _sum([e * ((v - mean.item(c)) / root) for e, v in zip(errors, _channel(x, c), strict=True)])
+        db[c] = _sum(errors)
+    return dw, db
+
+
 def group_norm_forward(x, groups, w, b, eps):
     """y [N, C, *size], mean and variance [N, groups]."""
     y, mean, variance = numpy.zeros(x.shape), numpy.zeros((x.shape[0], groups)), numpy.zeros((x.shape[0], groups))

@@ -1,4 +1,4 @@
-"""Functions of one number, softmax, glu, prelu and normalize by loops over single elements: see fastconv.cases.loops.
+"""Functions of one number, softmax, glu, prelu, normalize, RMS norm by single elements: see fastconv.cases.loops.
 
 Where no slope is given it is that of a complex step, and infinity and NaN, at which formulas differ, are spelt out.
 """
@@ -17,6 +17,9 @@ __all__ = [
     "normalize_grad",
     "prelu_forward",
     "prelu_grad",
+    "rms_norm_forward",
+    "rms_norm_input_grad",
+    "rms_norm_weight_grad",
     "softmax_forward",
     "softmax_input_grad",
     "unary_forward",
@@ -160,6 +163,46 @@ def normalize_grad(dy, x, axis, eps):
                 slopes = [((i == j) - u * v / length**2) / length for i, u in enumerate(values)]
                 dx[at][j] = math.fsum(a * b for a, b in zip(d, slopes, strict=True))
     return dx
+
+
+def rms_norm_forward(x, w, eps):
+    """y [rows, length] and the means of squares [rows]."""
+    y, square = numpy.empty_like(x), numpy.empty(x.shape[0])
+    for row, values in enumerate(x.tolist()):
+        square[row] = _mean_square(values)
+        factors = [1.0] * len(values) if w is None else w.tolist()
+        y[row] = [v / math.sqrt(square[row] + eps) * f for v, f in zip(values, factors, strict=True)]
+    return y, square
+
+
+def rms_norm_input_grad(dy, x, square, w, eps):
+    """dx [rows, length]; square is computed anew, from x."""
+    dx = numpy.empty_like(x)
+    for row, (errors, values) in enumerate(zip(dy.tolist(), x.tolist(), strict=True)):
+        if not all(map(math.isfinite, values)):
+            dx[row] = _NAN
+            continue
+        weighted = [e * (1.0 if w is None else w.item(c)) for c, e in enumerate(errors)]
+        for j, value in enumerate(values):
+            total = math.fsum(v * v for v in values) + 2j * _STEP * value
+            root = cmath.sqrt(total / len(values) + eps)
+            slopes = [((v + (1j * _STEP if i == j else 0)) / root).imag / _STEP for i, v in enumerate(values)]
+            dx[row, j] = math.fsum(e * slope for e, slope in zip(weighted, slopes, strict=True))
+    return dx
+
+
+def rms_norm_weight_grad(dy, x, square, eps):
+    """dw [length]; square is computed anew, from x."""
+    dw = numpy.zeros(x.shape[1])
+    roots = [math.sqrt(_mean_square(values) + eps) for values in x.tolist()]
+    for c in range(x.shape[1]):
+        terms = [dy.item(row, c) * (x.item(row, c) / root) for row, root in enumerate(roots)]
+        dw[c] = math.fsum(terms) if all(map(math.isfinite, terms)) else sum(terms)
+    return dw
+
+
+def _mean_square(values):
+    return sum(v * v for v in values) / len(values) if values else _NAN
 
 
 def _gate(b):

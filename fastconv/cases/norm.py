@@ -1,7 +1,8 @@
-"""Cases of batch and group normalisation: statistics, forward pass and gradient."""
+"""Cases of batch, group and RMS normalisation: statistics, forward pass and gradients."""
 
 import math
 
+from fastconv import reference
 from fastconv.cases.case import by, cross
 from fastconv.cases.storage import EVERY_STORAGE
 
@@ -36,11 +37,16 @@ GROUPED = [
 STORED_GROUPED = (3, 4, (4, 5), 2)
 SHARED_GROUPED = [(4, 20, (65, 63), 5), (4, 8, (99, 83), 8), (256, 999, (), 1)]
 
+# rows, length of RMS norm
+ROWS = [(1, 1), (7, 5), (3, 37), (1, 1030), (300, 3), (2, 4099), (0, 4), (2, 0)]
+STORED_ROWS = (5, 12)
+SHARED_ROWS = [(256, 999), (4, 65_000)]
+
 EPS = 1e-5
 
 
 def cases():
-    """Cases of batch_norm_statistics, batch_norm_forward, batch_norm_grad, group_norm_forward and group_norm_grad."""
+    """Cases of batch_norm_* , group_norm_* and rms_norm_*."""
     for shape in SHAPES:
         yield from _cases(shape, quick=shape[0] > 0)
         yield from _fused_cases(shape, quick=shape[0] > 0)
@@ -52,6 +58,11 @@ def cases():
     yield from _group_cases(STORED_GROUPED, fills=("normal", "shifted", "special"), storages=EVERY_STORAGE, quick=True)
     for row in SHARED_GROUPED:
         yield from _group_cases(row, fills=("normal", "shifted"), quick=True)
+    for row in ROWS:
+        yield from _rms_cases(row, quick=0 not in row)
+    yield from _rms_cases(STORED_ROWS, fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
+    for row in SHARED_ROWS:
+        yield from _rms_cases(row, quick=True)
 
 
 def _cases(row, **how):
@@ -82,6 +93,12 @@ def _cases(row, **how):
 
         text = by(shape) + ("" if weight else ", no weight")
         yield from cross("batch_norm_grad", text, grad, work, **(how if weight else {"quick": True}))
+
+    def weight_grad(draw):
+        x, dy = draw.data(*shape), draw.normal(*shape)
+        return dy, x, *(draw.statistics(x) if n else (draw.positive(channels), draw.positive(channels))), EPS
+
+    yield from cross("batch_norm_weight_grad", by(shape), weight_grad, work, **how)
 
 
 def _fused_cases(row, **how):
@@ -130,3 +147,30 @@ def _group_cases(row, **how):
         label = text if affine else f"{text}, no weight"
         yield from cross("group_norm_forward", label, forward, work, **chosen)
         yield from cross("group_norm_grad", label, grad, work, **chosen)
+
+
+def _rms_cases(row, **how):
+    work = row[0] * row[1] ** 2
+    for weight in (True, False):
+
+        def forward(draw, weight=weight):
+            return draw.data(*row), draw.normal(row[1]) if weight else None, EPS
+
+        def grad(draw, weight=weight):
+            x, dy = draw.data(*row), draw.normal(*row)
+            return dy, x, _mean_squares(x), draw.normal(row[1]) if weight else None, EPS
+
+        chosen = how if weight else {"quick": how["quick"]}
+        label = by(row) if weight else f"{by(row)}, no weight"
+        yield from cross("rms_norm_forward", label, forward, work, **chosen)
+        yield from cross("rms_norm_input_grad", label, grad, work, **chosen)
+
+    def weight_grad(draw):
+        x, dy = draw.data(*row), draw.normal(*row)
+        return dy, x, _mean_squares(x), EPS
+
+    yield from cross("rms_norm_weight_grad", by(row), weight_grad, work, **how)
+
+
+def _mean_squares(x):
+    return reference.rms_norm_forward(x, None, 0.0)[1]

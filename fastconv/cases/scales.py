@@ -1,9 +1,10 @@
-"""Scales of the errors of functions of one number, softmax, glu, prelu and normalize, see fastconv.tolerance.bound."""
+"""Scales of errors, see fastconv.tolerance.bound: functions of one number, softmax, glu, prelu, normalize, RMS norm."""
 
 import numpy
 
 from fastconv import reference
 from fastconv.elementwise import FUNCTIONS
+from fastconv.tolerance import batch_norm_scales
 
 
 def unary_forward_scale(x, function, parameters):
@@ -79,3 +80,31 @@ def normalize_grad_scale(dy, x, axis, eps):
     length = numpy.maximum(numpy.sqrt((x * x).sum(axis=axis, keepdims=True)), eps)
     y = abs(x) / length
     return (abs(dy) + y * (abs(dy) * y).sum(axis=axis, keepdims=True)) / length
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def rms_norm_forward_scales(case, wide):
+    """|y|, and the mean of squares: sums of what is never negative."""
+    y, square = reference.rms_norm_forward(*wide)
+    return abs(y), square
+
+
+@numpy.errstate(invalid="ignore", over="ignore", divide="ignore")
+def rms_norm_input_grad_scale(dy, x, square, w, eps):
+    """The formula with its difference made a sum."""
+    root = numpy.sqrt(square + eps)[:, None]
+    weighted, h = abs(dy if w is None else dy * w), abs(x) / root
+    return (weighted + h * (weighted * h).sum(axis=1, keepdims=True) / max(x.shape[1], 1)) / root
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def rms_norm_weight_grad_scale(dy, x, square, eps):
+    """The sum of absolute values."""
+    return reference.rms_norm_weight_grad(abs(dy), abs(x), square, eps)
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def batch_norm_weight_grad_scales(case, wide):
+    """Those of batch_norm_grad."""
+    dy, x, mean, variance, eps = wide
+    return batch_norm_scales(dy, x, mean, variance, None, None, eps)[2:]

@@ -1,4 +1,4 @@
-"""Batch and group normalisation on the CPU: bound by memory, so that what counts is how often x is read."""
+"""Batch, group and RMS normalisation on the CPU: bound by memory, so that what counts is how often x is read."""
 
 import math
 from typing import NamedTuple
@@ -82,6 +82,18 @@ def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
     return tuple(narrowed(a, dy) for a in results)
 
 
+def batch_norm_weight_grad(dy, x, mean, variance, eps):
+    """dw and db [C]; see fastconv.backend."""
+    plan = _plan(dy)
+    dw, db = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    if dy.size:
+        errors, xs = dense(dy, plan.last), dense(x, plan.last)
+        run = kernels.products_last if plan.last else kernels.products_first
+        db, dw = _partial_sums(run, plan, 2, x.shape[1], errors, xs, *_lanes(plan, xs, flat(mean))).sum(axis=0)
+        dw = dw * _inverse_deviation(variance, eps)
+    return narrowed(dw, dy), narrowed(db, dy)
+
+
 def group_norm_forward(x, groups, w, b, eps):
     """y [N, C, *size], mean and biased variance [N, groups]; see fastconv.backend."""
     plan = _group_plan(x)
@@ -119,10 +131,7 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
             sizes = np.array((groups, x.shape[1] // groups, x.shape[0], plan.splits), np.int64)
             arguments = (errors, xs, dxs, means, scales, weights, sizes)
             parallel_for(kernels.grad_members, mean.size, x.size / _SPEED, *arguments)
-            partial = np.empty((plan.splits, 2, x.shape[1]))
-            arguments = (errors, xs, means, scales, partial.reshape(-1), sizes)
-            parallel_for(kernels.products_members, plan.splits, x.size / _SPEED, *arguments)
-            db, dw = partial.sum(axis=0)
+            db, dw = _member_sums(errors, xs, means, scales, sizes)
         else:
             means, inverses = _of_channels(mean, x), _of_channels(inverse, x)
             run = kernels.products_last if plan.last else kernels.products_first
@@ -143,6 +152,60 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
             )
             _grad(plan, errors, xs, dxs, means, inverses * weight, offset, slope * inverses)
     return narrowed(dx, dy), narrowed(dw, dy), narrowed(db, dy)
+
+
+def rms_norm_forward(x, w, eps):
+    """y [rows, length] and mean of squares [rows]; see fastconv.backend."""
+    xs, ws = flat(x), _or_nothing(w, x)
+    y, square = np.empty(x.shape, xs.dtype), np.full(x.shape[0], np.nan, xs.dtype)
+    if y.size:
+        parallel_for(
+            kernels.scale_rows, x.shape[0], x.size / _SPEED, xs, ws, y.reshape(-1), square, x.shape[1], float(eps)
+        )
+    return narrowed(y, x), square
+
+
+def rms_norm_input_grad(dy, x, square, w, eps):
+    """dx [rows, length]; see fastconv.backend."""
+    errors, xs, ws = flat(dy), flat(x), _or_nothing(w, x)
+    dx = np.empty(x.shape, xs.dtype)
+    if dx.size:
+        arguments = (errors, xs, ws, dx.reshape(-1), flat(square), x.shape[1], float(eps))
+        parallel_for(kernels.grad_rows, x.shape[0], x.size / _SPEED, *arguments)
+    return narrowed(dx, dy)
+
+
+def rms_norm_weight_grad(dy, x, square, eps):
+    """dw [length]; see fastconv.backend."""
+    rows, length = x.shape
+    if not x.size:
+        return np.zeros(length, dy.dtype.newbyteorder("="))
+    errors, xs = flat(dy), flat(x)
+    inverse = _inverse_deviation(square, eps).astype(xs.dtype)
+    sizes = np.array((1, length, rows, _member_splits(rows, length)), np.int64)
+    return narrowed(_member_sums(errors, xs, np.zeros(rows, xs.dtype), inverse, sizes)[1], dy)
+
+
+def _or_nothing(w, x):
+    """w as kernels need it, an empty array for None."""
+    return np.empty(0, accumulator(x.dtype)) if w is None else flat(w)
+
+
+def _member_sums(errors, xs, means, scales, sizes):
+    """Sums of dy and dy * h over images for each channel, of x [images, groups, members], float64."""
+    groups, members, _, splits = sizes.tolist()
+    channels = groups * members
+    partial = np.empty((splits, 2, channels))
+    tasks = splits * kernels.blocks_of(channels)
+    arguments = (errors, xs, means, scales, partial.reshape(-1), sizes)
+    parallel_for(kernels.products_members, tasks, xs.size / _SPEED, *arguments)
+    return partial.sum(axis=0)
+
+
+def _member_splits(images, channels):
+    """Into how many parts the images are split, so that there are tasks enough."""
+    wanted = -(-_TASKS // max(kernels.blocks_of(channels), 1))
+    return max(1, min(wanted, images * channels // _TASK_ELEMENTS, images))
 
 
 def _scale(plan, xs, ys, residual, mean, scale, shift, relu):
@@ -213,8 +276,7 @@ def _group_plan(x):
     """The plan for group norm: every image has sums of its own."""
     batch, channels, length = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     if length == 1:
-        splits = max(1, min(_TASKS, x.size // _TASK_ELEMENTS, batch))
-        return _Plan(True, 1, splits, batch, np.zeros(4, np.int64), flat=True)
+        return _Plan(True, 1, _member_splits(batch, channels), batch, np.zeros(4, np.int64), flat=True)
     if is_channels_last(x):
         wanted = min(-(-_TASKS // max(batch, 1)), length * channels // _TASK_ELEMENTS, length)
         splits = batch * max(1, wanted)

@@ -13,6 +13,7 @@ import numpy as np
 from fastconv.cpu.jit import exact, get, inline, kernel, put
 
 CHUNK = 4096  # elements that are read twice while they are in the cache
+MEMBERS = 2048  # channels whose sums over images stay in the cache
 _MOST_ROWS = 256  # that one sum in the dtype of x runs over, channels last
 
 
@@ -20,6 +21,12 @@ _MOST_ROWS = 256  # that one sum in the dtype of x runs over, channels last
 def chunks_of(length):
     """How many chunks a plane has."""
     return (length + CHUNK - 1) // CHUNK
+
+
+@inline
+def blocks_of(channels):
+    """How many blocks of MEMBERS channels there are."""
+    return (channels + MEMBERS - 1) // MEMBERS
 
 
 @inline
@@ -284,26 +291,79 @@ def grad_members(first, last, dy, x, dx, mean, inverse, w, sizes):
 
 @kernel
 def products_members(first, last, dy, x, mean, inverse, partial, sizes):
-    """partial[split, (sum of dy, sum of dy * (x - mean) * inverse), channel] over images; a task is a split."""
+    """partial[split, (sum of dy, sum of dy * (x - mean) * inverse), channel] over images; a task is a block of channels
+    of a split."""
     groups, members, images, splits = sizes[0], sizes[1], sizes[2], sizes[3]
     lanes = groups * members
-    totals, products = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    for split in range(first, last):
-        sums = split * 2 * lanes
-        for c in range(2 * lanes):
+    blocks = blocks_of(lanes)
+    totals, products = np.empty(MEMBERS, x.dtype), np.empty(MEMBERS, x.dtype)
+    for task in range(first, last):
+        split, left = task // blocks, task % blocks * MEMBERS
+        right = min(left + MEMBERS, lanes)
+        sums = split * 2 * lanes + left
+        for c in range(right - left):
             put(partial, sums + c, 0)
+            put(partial, sums + lanes + c, 0)
         end = images * (split + 1) // splits
         for low in range(images * split // splits, end, _MOST_ROWS):
-            for c in range(lanes):
+            for c in range(right - left):
                 put(totals, c, 0)
                 put(products, c, 0)
             for image in range(low, min(low + _MOST_ROWS, end)):
-                for group in range(groups):
+                for group in range(left // members, (right - 1) // members + 1):
                     m, r = mean[image * groups + group], inverse[image * groups + group]
-                    for c in range(group * members, (group + 1) * members):
-                        d = get(dy, image * lanes + c)
-                        put(totals, c, get(totals, c) + d)
-                        put(products, c, get(products, c) + d * ((get(x, image * lanes + c) - m) * r))
-            for c in range(lanes):
+                    begin = max(group * members, left)
+                    at = image * lanes + begin
+                    for c in range(min((group + 1) * members, right) - begin):
+                        d = get(dy, at + c)
+                        put(totals, begin - left + c, get(totals, begin - left + c) + d)
+                        product = d * ((get(x, at + c) - m) * r)
+                        put(products, begin - left + c, get(products, begin - left + c) + product)
+            for c in range(right - left):
                 put(partial, sums + c, get(partial, sums + c) + get(totals, c))
                 put(partial, sums + lanes + c, get(partial, sums + lanes + c) + get(products, c))
+
+
+@kernel
+def scale_rows(first, last, x, w, y, square, length, eps):
+    """y = x / sqrt(square + eps) * w, and square, the mean of squares, of x [rows, length]; a task is a row."""
+    for row in range(first, last):
+        at, squares = row * length, 0.0
+        for low in range(at, at + length, CHUNK):
+            part = x.dtype.type(0)
+            for i in range(low, min(low + CHUNK, at + length)):
+                part += get(x, i) * get(x, i)
+            squares += part
+        square[row] = squares / length
+        scale = x.dtype.type(1 / np.sqrt(squares / length + eps))
+        if w.size == 0:
+            for c in range(length):
+                put(y, at + c, get(x, at + c) * scale)
+        else:
+            for c in range(length):
+                put(y, at + c, get(x, at + c) * scale * get(w, c))
+
+
+@kernel
+def grad_rows(first, last, dy, x, w, dx, square, length, eps):
+    """dx of x [rows, length], through the mean of squares; a task is a row."""
+    for row in range(first, last):
+        at, product = row * length, 0.0
+        for low in range(0, length, CHUNK):
+            part, high = x.dtype.type(0), min(low + CHUNK, length)
+            if w.size == 0:
+                for c in range(low, high):
+                    part += get(dy, at + c) * get(x, at + c)
+            else:
+                for c in range(low, high):
+                    part += get(dy, at + c) * get(w, c) * get(x, at + c)
+            product += part
+        inverse = 1 / np.sqrt(square[row] + eps)
+        scale = x.dtype.type(inverse)
+        slope = x.dtype.type(product * inverse * inverse * inverse / length)
+        if w.size == 0:
+            for c in range(length):
+                put(dx, at + c, get(dy, at + c) * scale - get(x, at + c) * slope)
+        else:
+            for c in range(length):
+                put(dx, at + c, get(dy, at + c) * get(w, c) * scale - get(x, at + c) * slope)

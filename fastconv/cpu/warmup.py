@@ -75,6 +75,11 @@ def _run_all(dtype, channels_last, groups):
     mean, variance = cpu.batch_norm_statistics(x)
     y = cpu.batch_norm_forward(x, mean, variance, b, b, 1e-5, x, True)
     cpu.batch_norm_grad(x, x, mean, variance, b, 1e-5, y)
+    cpu.batch_norm_weight_grad(x, x, mean, variance, 1e-5)
+    row = x[0, :, :1, 0]
+    y, square = cpu.rms_norm_forward(row, None, 1e-5)
+    cpu.rms_norm_input_grad(row, y, square, None, 1e-5)
+    cpu.rms_norm_weight_grad(row, y, square, 1e-5)
     for grouped in (x, x[:, :, 0, 0]):
         _, mean, variance = cpu.group_norm_forward(grouped, 2, b, b, 1e-5)
         cpu.group_norm_grad(grouped, grouped, mean, variance, 2, b, 1e-5)

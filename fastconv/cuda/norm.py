@@ -1,4 +1,4 @@
-"""Batch and group normalisation on the GPU: which reductions run, split how, and by which kernels.
+"""Batch, group and RMS normalisation on the GPU: which reductions run, split how, and by which kernels.
 
 An operator is composed of passes: a reduction to the sums that a statistic needs, in one or two stages, and a pass
 that maps elements. A statistic that one warp or one block can keep in registers is done in one pass, by "rows".
@@ -129,6 +129,18 @@ def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
     return (dx, dw, db) if y is None else (dx, dw, db, dresidual)
 
 
+def batch_norm_weight_grad(dy, x, mean, variance, eps):
+    """dw and db [C]; see fastconv.backend."""
+    plan = _plan(dy)
+    with launch("batch_norm_weight_grad", dy) as gpu:
+        last = _last(plan, dy)
+        dw, db = _parameter_gradients(gpu, dy, plan)
+        if plan.elements:
+            dy, x, mean, variance = dense(gpu, dy, last), dense(gpu, x, last), dense(gpu, mean), dense(gpu, variance)
+            _weight_grad(gpu, dy, x, None, mean, variance, (dw, db, None, None), plan, False, eps)
+    return dw, db
+
+
 def group_norm_forward(x, groups, w, b, eps):
     """y [N, C, *size], mean and biased variance [N, groups]; see fastconv.backend."""
     plan = _plan(x, groups)
@@ -175,6 +187,42 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
             )  # fmt: skip
             _input_grad(gpu, dy, x, None, dx, None, mean, variance, w, group_dy, group_product, plan, eps)
     return dx, dw, db
+
+
+def rms_norm_forward(x, w, eps):
+    """y [rows, length] and mean of squares [rows]; see fastconv.backend."""
+    plan = _plan(x, 1)
+    with launch("rms_norm_forward", x) as gpu:
+        y, square = gpu.empty(x.shape, x.dtype), _statistic(gpu, x.shape[:1], x.dtype, plan)
+        if plan.elements:
+            x, w = dense(gpu, x), dense(gpu, w)
+            gpu.extension.norm_forward_rows(
+                gpu.dtype(x), gpu.format(plan.last), gpu.read(x), gpu.write(y), gpu.write(None), gpu.write(square),
+                gpu.read(w), gpu.read(None), plan.shape(gpu), eps, gpu.stream,
+            )  # fmt: skip
+    return y, square
+
+
+def rms_norm_input_grad(dy, x, square, w, eps):
+    """dx [rows, length]; see fastconv.backend."""
+    plan = _plan(dy, 1)
+    with launch("rms_norm_input_grad", dy) as gpu:
+        dx = gpu.empty(dy.shape, dy.dtype)
+        if plan.elements:
+            dy, x, square, w = (dense(gpu, a) for a in (dy, x, square, w))
+            _input_grad_rows(gpu, dy, x, None, dx, None, None, square, w, None, None, plan, eps)
+    return dx
+
+
+def rms_norm_weight_grad(dy, x, square, eps):
+    """dw [length]; see fastconv.backend."""
+    plan = _plan(dy, 1)
+    with launch("rms_norm_weight_grad", dy) as gpu:
+        dw, _ = _parameter_gradients(gpu, dy, plan)
+        if plan.elements:
+            dy, x, square = (dense(gpu, a) for a in (dy, x, square))
+            _weight_grad(gpu, dy, x, None, None, square, (dw, None, None, None), plan, False, eps)
+    return dw
 
 
 def _plan(x, groups=None):

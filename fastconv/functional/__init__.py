@@ -40,7 +40,7 @@ from fastconv.functional.box import (
 )
 from fastconv.functional.box_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance
+from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
 from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastconv.functional.elementwise import (
     abs,
@@ -146,6 +146,8 @@ from fastconv.functional.reduction import (
     var,
 )
 from fastconv.functional.resize import interpolate
+from fastconv.functional.response_norm import local_response_norm
+from fastconv.functional.rms_norm import rms_norm
 from fastconv.functional.shape import (
     broadcast_to,
     clone,
@@ -268,6 +270,7 @@ __all__ = [
     "le",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log",
     "log1p",
     "log_softmax",
@@ -306,6 +309,7 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "pdist",
     "permute",
     "pixel_shuffle",
     "pixel_unshuffle",
@@ -316,6 +320,7 @@ __all__ = [
     "relu6",
     "remove_small_boxes",
     "reshape",
+    "rms_norm",
     "rrelu",
     "rsqrt",
     "selu",

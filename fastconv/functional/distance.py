@@ -1,12 +1,15 @@
-"""Lengths of vectors and what is made of them: normalize, cosine_similarity, pairwise_distance."""
+"""Lengths of vectors and what is made of them: normalize, cosine_similarity, pairwise_distance, pdist."""
 
 import math
 
+import numpy
+
 from fastconv import backend
-from fastconv.arrays import check_float, check_same_dtype, describe
+from fastconv.arrays import check_float, check_same_dtype, describe, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
-from fastconv.errors import DTypeError
+from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import abs, cast, clamp, div, masked, mul, pow, sqrt, sub, where
+from fastconv.functional.indexing import getitem
 from fastconv.functional.operands import accumulator, array, as_axes, as_axis, check_broadcast, is_number, number
 from fastconv.functional.reduction import amax, amin
 from fastconv.functional.reduction import sum as total
@@ -120,6 +123,35 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     return cast(_norm(difference, p, (len(shape) - 1,) if shape else (), keepdim), dtype)
 
 
+def pdist(input, p=2.0):
+    """The p-norm of the difference of every two rows, as torch.nn.functional.pdist.
+
+    Args:
+        input: Tensor or array of floats, [N, M].
+        p: Exponent of the norm, at least 0; math.inf for the largest magnitude.
+
+    Returns:
+        [N * (N - 1) / 2]: rows 0 and 1, 0 and 2, and so on, then 1 and 2; dtype of input; a Tensor for a Tensor.
+
+    Raises:
+        ShapeError: input has not two axes, or p is less than 0.
+        DTypeError: input is no array of floats, or p is no number.
+    """
+    x = array("pdist", "input", input)
+    check_float("pdist", "input", x)
+    if x.ndim != 2:
+        raise ShapeError("pdist", "input", list(x.shape), "[N, M]")
+    p = _number("pdist", "p", p)
+    if not p >= 0:
+        raise ShapeError("pdist", "p", p, "at least 0")
+    dtype = x.dtype.newbyteorder("=")
+    wide = cast(input, accumulator(dtype))
+    first, second = (namespace_of(x).asarray(i) for i in numpy.triu_indices(x.shape[0], 1))
+    difference = sub(getitem(wide, first), getitem(wide, second))
+    # Without a column all distances are 0, but no number is the largest.
+    return cast(_norm(difference, p if x.shape[1] else 1.0, (1,), False), dtype)
+
+
 def _number(operator, argument, value):
     if not is_number(value):
         raise DTypeError(operator, argument, describe(value), "a number")
@@ -154,5 +186,6 @@ def _norm(x, p, axes, keepdim):
 
 def _unless_zero(x, function):
     """function(x), and 0 for 0, where it is not asked for a slope."""
-    zero = raw(x) == 0
-    return where(zero, raw(x) * 0, function(where(zero, raw(x) * 0 + 1, x)))
+    plain = raw(x)
+    zero = namespace_of(plain).asarray(plain == 0)  # of an array without axes NumPy makes a bool
+    return where(zero, plain * 0, function(where(zero, plain * 0 + 1, x)))

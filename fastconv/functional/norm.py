@@ -16,17 +16,18 @@ import numbers
 from fastconv import autograd, backend
 from fastconv.arrays import accumulator, check_float, check_same_dtype, describe, is_array, namespace_of
 from fastconv.errors import DTypeError, ShapeError
+from fastconv.functional.elementwise import cast
 
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalise each channel to mean 0 and variance 1, as torch.nn.functional.batch_norm.
 
     Args:
-        input: [N, C, ...]. NumPy runs on the CPU, CuPy on the array's GPU.
+        input: [N, C, ...], or [0]. NumPy runs on the CPU, CuPy on the array's GPU.
         running_mean, running_var: [C] each, of the dtype of input or float32; Tensors or arrays. With training they
             are updated in place, the variance with its unbiased estimate, and both may be None; without, they are
             what input is normalised by.
-        weight, bias: [C] each or None, dtype of input: multiplied by and added to the result.
+        weight, bias: [C] each or None, of the dtype of input or float32: multiplied by and added to the result.
         training: Whether to normalise by the mean and variance of input itself.
         momentum: Share of the new statistics in the updated running ones.
         eps: Added to the variance; more than 0, or with training=False at least 0.
@@ -44,10 +45,14 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     """
     name = "batch_norm"
     x, mean, variance, w, b = autograd.arrays(input, running_mean, running_var, weight, bias)
+    if getattr(x, "ndim", 0) == 1 and x.size == 0:  # which PyTorch takes for no image of any number of channels
+        channels = next((len(a) for a in (mean, variance, w, b) if getattr(a, "ndim", 0) == 1), 0)
+        rest = running_mean, running_var, weight, bias, training, momentum, eps
+        return batch_norm(input.reshape(0, channels), *rest).reshape(0)
     _check(name, x, w, b, momentum=momentum, eps=eps)
-    _check_running(name, mean, variance, x, training, "training=False")
-    if training and eps == 0:
-        raise ShapeError(name, "eps", eps, "more than 0 when training")
+    if not (eps > 0 if training else eps >= 0):
+        raise ShapeError(name, "eps", eps, "more than 0" if training else "at least 0")
+    _check_running(name, mean, variance, x, w if b is None else b, training, "training=False")
     if training and _values_a_channel(x) == 1:
         raise ShapeError(name, "input", list(x.shape), "more than 1 value a channel when training")
     backend.of(x, mean, variance, w, b)
@@ -63,14 +68,15 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     Args:
         input: [..., *normalized_shape]. NumPy runs on the CPU, CuPy on the array's GPU.
         normalized_shape: Sizes of the axes to normalise over, a tuple or list of ints.
-        weight, bias: [*normalized_shape] each or None, dtype of input: multiplied by and added to the result.
-        eps: Added to the variance, at least 0.
+        weight, bias: [*normalized_shape] each or None, of the dtype of input or float32: multiplied by and added to the
+            result.
+        eps: Added to the variance.
 
     Returns:
         Shape, dtype and device of input; a Tensor if input, weight or bias is one.
 
     Raises:
-        ShapeError: Shapes disagree, normalized_shape is empty, or eps is out of range.
+        ShapeError: Shapes disagree, or normalized_shape is empty.
         DTypeError: Dtypes differ or are not floating point, or an argument is no array or no number.
         DeviceError: The arrays live on different devices; nothing is copied in silence.
 
@@ -78,7 +84,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """
     name = "layer_norm"
     x, w, b = autograd.arrays(input, weight, bias)
-    shape = _sizes(name, normalized_shape)
+    shape = normalized_sizes(name, normalized_shape)
     _check(name, x, w, b, shape=shape, eps=eps)
     if x.ndim < len(shape) or x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(name, "input", list(x.shape), f"[..., {', '.join(map(str, shape))}], normalized_shape last")
@@ -95,14 +101,14 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     Args:
         input: [N, C, ...]. NumPy runs on the CPU, CuPy on the array's GPU.
         num_groups: How many groups of neighbouring channels C is split into.
-        weight, bias: [C] each or None, dtype of input: multiplied by and added to the result.
-        eps: Added to the variance, at least 0.
+        weight, bias: [C] each or None, of the dtype of input or float32: multiplied by and added to the result.
+        eps: Added to the variance.
 
     Returns:
         Shape, dtype, device and memory format of input; a Tensor if input, weight or bias is one.
 
     Raises:
-        ShapeError: Shapes disagree, the groups do not divide C, input has one value only, or eps is out of range.
+        ShapeError: Shapes disagree, the groups do not divide C, or input has one value only.
         DTypeError: Dtypes differ or are not floating point, or an argument is no array or no number.
         DeviceError: The arrays live on different devices; nothing is copied in silence.
 
@@ -139,17 +145,17 @@ def instance_norm(
         running_mean, running_var: [C] each, of the dtype of input or float32; Tensors or arrays. With use_input_stats
             they are updated in place by the average over the images, the variance by its unbiased estimate, and both
             may be None; without, they are what input is normalised by.
-        weight, bias: [C] each or None, dtype of input: multiplied by and added to the result.
+        weight, bias: [C] each or None, of the dtype of input or float32: multiplied by and added to the result.
         use_input_stats: Whether to normalise by the mean and variance of input itself.
         momentum: Share of the new statistics in the updated running ones.
-        eps: Added to the variance, at least 0.
+        eps: Added to the variance.
 
     Returns:
         Shape, dtype, device and memory format of input; a Tensor if input, weight or bias is one.
 
     Raises:
         ShapeError: Shapes disagree, one value a channel with use_input_stats, running statistics missing or
-            read-only, or eps out of range.
+            read-only.
         DTypeError: Dtypes differ or are not floating point, or an argument is no array or no number.
         DeviceError: The arrays live on different devices; nothing is copied in silence.
 
@@ -158,7 +164,7 @@ def instance_norm(
     name = "instance_norm"
     x, mean, variance, w, b = autograd.arrays(input, running_mean, running_var, weight, bias)
     _check(name, x, w, b, momentum=momentum, eps=eps)
-    _check_running(name, mean, variance, x, use_input_stats, "use_input_stats=False")
+    _check_running(name, mean, variance, x, w if b is None else b, use_input_stats, "use_input_stats=False")
     count = math.prod(x.shape[2:])
     if use_input_stats and count == 1:
         raise ShapeError(name, "input", list(x.shape), "more than 1 value a channel of an image")
@@ -181,16 +187,25 @@ def _check(name, x, w, b, shape=None, momentum=0.0, eps=0.0):
         raise ShapeError(name, "input", f"{x.ndim} axes {list(x.shape)}", "at least 2 axes: [N, C, ...]")
     for argument, value in (("weight", w), ("bias", b)):
         if value is not None:
-            check_same_dtype(name, argument, value, "input", x)
+            _check_dtype(name, argument, value, x)
             if shape is None:
                 _check_channels(name, argument, value, x)
             elif value.shape != shape:
                 raise ShapeError(name, argument, list(value.shape), f"{list(shape)}, the normalized_shape")
+    if w is not None and b is not None:
+        check_same_dtype(name, "bias", b, "weight", w)
     for argument, value in (("momentum", momentum), ("eps", eps)):
         if not isinstance(value, numbers.Real):
             raise DTypeError(name, argument, describe(value), "a number")
-    if not eps >= 0:
-        raise ShapeError(name, "eps", eps, "at least 0")
+
+
+def _check_dtype(name, argument, value, x):
+    """What belongs to channels has the dtype of the input, or the one that its sums are kept in."""
+    if not is_array(value):
+        raise DTypeError(name, argument, describe(value), "a NumPy or CuPy array")
+    accepted = dict.fromkeys((x.dtype.name, accumulator(x.dtype).name))
+    if value.dtype.name not in accepted:
+        raise DTypeError(name, argument, value.dtype.name, f"{' or '.join(accepted)} beside input of {x.dtype.name}")
 
 
 def _check_channels(name, argument, value, x):
@@ -198,28 +213,28 @@ def _check_channels(name, argument, value, x):
         raise ShapeError(name, argument, list(value.shape), f"[{x.shape[1]}], one a channel of {list(x.shape)}")
 
 
-def _check_running(name, mean, variance, x, updated, needing):
+def _check_running(name, mean, variance, x, parameter, updated, needing):
     """Running statistics: both or none, [C], of the input's dtype or of the one that its sums are kept in."""
     for argument, value in (("running_mean", mean), ("running_var", variance)):
         if value is None:
             if not updated:
                 raise ShapeError(name, argument, None, f"an array [C], which {needing} needs")
             continue
-        if not is_array(value):
-            raise DTypeError(name, argument, describe(value), "a NumPy or CuPy array")
-        accepted = dict.fromkeys((x.dtype.name, accumulator(x.dtype).name))
-        if value.dtype.name not in accepted:
-            raise DTypeError(name, argument, value.dtype.name, " or ".join(accepted))
+        _check_dtype(name, argument, value, x)
+        if parameter is not None and parameter.dtype.name != x.dtype.name:
+            check_same_dtype(name, argument, value, "weight and bias", parameter)
         _check_channels(name, argument, value, x)
         if updated and not getattr(value.flags, "writeable", True):  # CuPy arrays always are
             raise ShapeError(name, argument, "a read-only array", "one that can be updated in place")
     if (mean is None) != (variance is None):
         missing = "running_mean" if mean is None else "running_var"
         raise ShapeError(name, missing, None, "an array, or None for both running statistics")
+    if mean is not None:
+        check_same_dtype(name, "running_var", variance, "running_mean", mean)
 
 
-def _sizes(name, shape):
-    """normalized_shape as a tuple of ints."""
+def normalized_sizes(name, shape):
+    """normalized_shape as a tuple of ints; refuses what is none, and no axes."""
     is_sequence = isinstance(shape, (tuple, list))
     if not is_sequence or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
         raise DTypeError(name, "normalized_shape", describe(shape), "a tuple or list of ints")
@@ -231,6 +246,9 @@ def _sizes(name, shape):
 def _batch_norm_training(x, running_mean, running_var, w, b, momentum, eps):
     """y, with a gradient that goes through the statistics of x; updates the running ones."""
     arrays = autograd.arrays(x, w, b)
+    if _is_mixed(*arrays):
+        y = _batch_norm_training(_widened(x), running_mean, running_var, w, b, momentum, eps)
+        return cast(y, arrays[0].dtype)
     served_by = backend.of(*arrays)
     mean, variance = served_by.batch_norm_statistics(arrays[0])
     y = served_by.batch_norm_forward(arrays[0], mean, variance, *arrays[1:], eps)
@@ -251,6 +269,9 @@ def _batch_norm_training(x, running_mean, running_var, w, b, momentum, eps):
 def _group_norm(name, x, groups, w, b, eps):
     """y, with a gradient that goes through the statistics of x, and these, [N, groups]."""
     arrays = autograd.arrays(x, w, b)
+    if _is_mixed(*arrays):
+        y, *statistics = _group_norm(name, _widened(x), groups, w, b, eps)
+        return cast(y, arrays[0].dtype), *statistics
     y, mean, variance = backend.of(*arrays).group_norm_forward(arrays[0], groups, *arrays[1:], eps)
 
     def fused(dy):
@@ -311,6 +332,8 @@ def _composed_gradients(dy, x, w, eps, groups):
 
 def _inference(name, x, mean, variance, w, b, eps):
     """y by running statistics, which are constants: its gradient is the same map without mean and bias."""
+    if _is_mixed(*autograd.arrays(x, w, b)):
+        return cast(_inference(name, _widened(x), mean, variance, w, b, eps), x.dtype)
     # Copies: a later training pass changes the running statistics, the gradient of this one does not.
     mean, variance = (a.astype(accumulator(x.dtype)) for a in (mean, variance))
     arrays = autograd.arrays(x, w, b)
@@ -319,21 +342,35 @@ def _inference(name, x, mean, variance, w, b, eps):
     def rule(dy, _):
         zeros = namespace_of(mean).zeros_like(mean)
 
+        @functools.cache
+        def sums():
+            return backend.of(dy.data, *arrays).batch_norm_weight_grad(dy.data, arrays[0], mean, variance, eps)
+
         def weight_grad():
             if not autograd.is_grad_enabled():
-                fused = backend.of(dy.data, *arrays).batch_norm_grad
-                return autograd.Tensor(fused(dy.data, arrays[0], mean, variance, arrays[1], eps)[1])
+                return autograd.Tensor(sums()[0])
             wide = mean.dtype
             h = _inference(name, _as_dtype(x, wide), mean, variance, None, None, eps)
             return _as_dtype((_as_dtype(dy, wide) * h).sum(axis=_all_but_channels(x)), x.dtype)
 
-        return (
-            lambda: _inference(name, dy, zeros, variance, w, None, eps),
-            weight_grad,
-            lambda: dy.sum(axis=_all_but_channels(x)),
-        )
+        def bias_grad():
+            # Both come of one pass; without a weight there is a shorter one.
+            if w is None or autograd.is_grad_enabled():
+                return dy.sum(axis=_all_but_channels(x))
+            return autograd.Tensor(sums()[1])
+
+        return lambda: _inference(name, dy, zeros, variance, w, None, eps), weight_grad, bias_grad
 
     return autograd.record(name, y, (x, w, b), rule, saves=(x, w))
+
+
+def _is_mixed(x, w, b):
+    """Whether weight and bias are wider than x: then all is computed as they are, and rounded in the end."""
+    return any(a is not None and a.dtype.name != x.dtype.name for a in (w, b))
+
+
+def _widened(x):
+    return cast(x, accumulator(x.dtype))
 
 
 def _as_dtype(value, dtype):

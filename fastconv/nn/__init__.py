@@ -54,6 +54,7 @@ from fastconv.nn.norm import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    RMSNorm,
 )
 from fastconv.nn.overlap_loss import DiceLoss, TverskyLoss
 from fastconv.nn.pad import (
@@ -97,6 +98,7 @@ from fastconv.nn.pool import (
     MaxUnpool3d,
 )
 from fastconv.nn.resize import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from fastconv.nn.response_norm import LocalResponseNorm
 from fastconv.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from fastconv.nn.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -164,6 +166,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -183,6 +186,7 @@ __all__ = [
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
+    "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",

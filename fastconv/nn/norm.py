@@ -1,4 +1,4 @@
-"""Batch, layer, instance and group normalisation layers."""
+"""Batch, layer, instance, group and RMS normalisation layers."""
 
 import warnings
 
@@ -26,6 +26,7 @@ _DOC = """Normalise each channel of {what} to mean 0 and variance 1, as torch.nn
         track_running_stats: Whether running statistics are kept; without, evaluation uses the batch's too.
         device: "cpu" or "cuda"; None is "cpu".
         dtype: Floating dtype of parameters and running statistics; None is float32.
+        bias: Whether there is a bias beside the weight.
 
     Shape:
         {shape} in, the same out. weight, bias, running_mean and running_var are [C],
@@ -96,6 +97,12 @@ class _Tracking(Module):
         self.reset_running_stats()
         _reset(self)
 
+    def extra_repr(self):
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
     def _check_axes(self, input):
         if getattr(input, "ndim", self._axes[0]) not in self._axes:  # what is no array is refused by the function
             raise ShapeError(
@@ -106,9 +113,10 @@ class _Tracking(Module):
 
 class _BatchNorm(_Tracking):
     def __init__(
-        self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None
-    ):
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, device=None, dtype=None,
+        *, bias=True,
+    ):  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
     def forward(self, input):
         self._check_axes(input)
@@ -125,12 +133,6 @@ class _BatchNorm(_Tracking):
             with on_device_of(counter):
                 counter += 1
         return y
-
-    def extra_repr(self):
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
-        )
 
 
 class BatchNorm1d(_BatchNorm):
@@ -174,12 +176,6 @@ class _InstanceNorm(_Tracking):
         )
         return y[0] if alone else y
 
-    def extra_repr(self):
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
-
 
 class InstanceNorm1d(_InstanceNorm):
     __doc__ = _INSTANCE_DOC.format(rank=1, what="sequence", shape="[N, C, L] or [C, L]")
@@ -219,8 +215,7 @@ class LayerNorm(Module):
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
         super().__init__()
-        sizes = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
-        self.normalized_shape = tuple(_whole("LayerNorm", "normalized_shape", n, least=0) for n in sizes)
+        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
@@ -237,6 +232,47 @@ class LayerNorm(Module):
     def extra_repr(self):
         affine = f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         return f"{self.normalized_shape}, eps={self.eps}, {affine}"
+
+
+class RMSNorm(Module):
+    """Divide by the root of the mean of squares over the last axes, taken together, as torch.nn.RMSNorm.
+
+    Args:
+        normalized_shape: Sizes of the axes to normalise over, an int or a tuple.
+        eps: Added to the mean of squares; None for the spacing of numbers at 1 in the dtype that is computed in.
+        elementwise_affine: Whether a weight an element is learned.
+        device: "cpu" or "cuda"; None is "cpu".
+        dtype: Floating dtype of the weight; None is float32.
+
+    Shape:
+        [..., *normalized_shape] in, the same out. weight is [*normalized_shape].
+
+    Raises:
+        ShapeError: A size is negative.
+        DTypeError: normalized_shape holds something that is no int, or dtype is not floating.
+
+    Source: Zhang & Sennrich, arXiv:1910.07467.
+    """
+
+    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
+        super().__init__()
+        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        weight = new_parameter(self.normalized_shape, device, dtype) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Forget what was learned: weight 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input):
+        return functional.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self):
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
 class GroupNorm(Module):
@@ -283,6 +319,12 @@ class GroupNorm(Module):
     def extra_repr(self):
         affine = f"affine={self.affine}, bias={self.bias is not None}"
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {affine}"
+
+
+def _sizes(layer, shape):
+    """normalized_shape, an int or several, as a tuple."""
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    return tuple(_whole(layer, "normalized_shape", n, least=0) for n in sizes)
 
 
 def _whole(layer, argument, value, least):

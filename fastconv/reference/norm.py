@@ -8,7 +8,12 @@
 
 where dx goes through mean and variance, which are those of x itself. In group norm the means over dy and dy * h
 are taken of w * dy, since w differs within a group. A ReLU on y lets dy through unless y <= 0.
-Sources: Ioffe & Szegedy, arXiv:1502.03167, section 3; Wu & He, arXiv:1803.08494.
+
+RMS norm divides by the root of the mean of squares of a row, q = sqrt(sum of x^2 / m + eps), and subtracts nothing:
+
+    y = w * x / q,  dw = sum of dy * x / q,  dx = (w * dy - x / q * sum of (w * dy * x / q) / m) / q
+
+Sources: Ioffe & Szegedy, arXiv:1502.03167, section 3; Wu & He, arXiv:1803.08494; Zhang & Sennrich, arXiv:1910.07467.
 """
 
 import numpy
@@ -67,6 +72,14 @@ def batch_norm_grad(dy, x, mean, variance, w, eps, y=None):
 
 
 @numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def batch_norm_weight_grad(dy, x, mean, variance, eps):
+    """dw [C] and db [C] of dy, x [N, C, *size] and mean, variance [C]."""
+    wide_dy, axes = dy.astype(numpy.float64, "C"), _all_but_channels(x)
+    dw = (wide_dy * _normalised(x, mean, variance, eps)).sum(axis=axes)
+    return _rounded(dw, dy), _rounded(wide_dy.sum(axis=axes), dy)
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
 def group_norm_forward(x, groups, w, b, eps):
     """y [N, C, *size], mean and biased variance [N, groups] of x [N, C, *size] and w, b [C], which may be None."""
     grouped = _grouped(x.astype(numpy.float64, "C"), groups)
@@ -96,6 +109,38 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
     through_variance = (weighted * h).sum(axis=2, keepdims=True) / m
     dx = (inverse * (weighted - through_mean - h * through_variance)).reshape(x.shape)
     return tuple(_rounded(d, dy) for d in (dx, dw, db))
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def rms_norm_forward(x, w, eps):
+    """y [rows, length] and mean of squares [rows] of x [rows, length] and w [length] or None."""
+    wide = x.astype(numpy.float64, "C")
+    square = (wide**2).sum(axis=1) / numpy.float64(x.shape[1])
+    y = wide / numpy.sqrt(square + eps)[:, None]
+    if w is not None:
+        y *= w.astype(numpy.float64, "C")
+    return _rounded(y, x), square.astype(accumulator(x.dtype))
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def rms_norm_input_grad(dy, x, square, w, eps):
+    """dx [rows, length] of dy, x [rows, length], square [rows] and w [length] or None."""
+    weighted, h = dy.astype(numpy.float64, "C"), _by_root(x, square, eps)
+    if w is not None:
+        weighted = weighted * w.astype(numpy.float64, "C")
+    through_square = (weighted * h).sum(axis=1, keepdims=True) / numpy.float64(x.shape[1])
+    return _rounded(_by_root(weighted - h * through_square, square, eps), dy)
+
+
+@numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+def rms_norm_weight_grad(dy, x, square, eps):
+    """dw [length] of dy, x [rows, length] and square [rows]."""
+    return _rounded((dy.astype(numpy.float64, "C") * _by_root(x, square, eps)).sum(axis=0), dy)
+
+
+def _by_root(x, square, eps):
+    """x / sqrt(square + eps) in float64."""
+    return x.astype(numpy.float64, "C") / numpy.sqrt(square.astype(numpy.float64, "C") + eps)[:, None]
 
 
 def _rounded(wide, like):

@@ -12,6 +12,8 @@ _TWO_PASSES = 1.7
 # Of layer norm, the gradients of the weight read anew what those of the input have read; their partial sums and the
 # statistics of a row are much only beside so few rows.
 _TWO_KERNELS, _FEW_ROWS = 1.85, 1.15
+# A block leaves sums in float32 of 8192 elements of each of two arrays, which in halves are a quarter of what it reads.
+_PARTIAL_SUMS = 1.3
 
 
 def rows():
@@ -22,6 +24,7 @@ def rows():
             yield from _batch_rows(kind, dtype, last)
             yield from _group_rows(kind, dtype, last)
         yield from _layer_rows(dtype)
+        yield from _rms_rows(dtype)
 
 
 def _batch_rows(kind, dtype, last):
@@ -67,3 +70,20 @@ def _layer_rows(dtype):
 
     yield Row(f"layer_norm forward {dtype}", image, cuda.group_norm_forward)
     yield Row(f"layer_norm grad {dtype}", errors, cuda.group_norm_grad, bytes=_TWO_KERNELS, sectors=_FEW_ROWS)
+
+
+def _rms_rows(dtype):
+    def rows():
+        return draw(*_ROWS, dtype=dtype), draw(_ROWS[1], dtype=dtype), _EPS
+
+    def errors():
+        x, w, eps = rows()
+        return draw(*_ROWS, dtype=dtype), x, cuda.rms_norm_forward(x, w, eps)[1], w, eps
+
+    def sums():
+        dy, x, square, _, eps = errors()
+        return dy, x, square, eps
+
+    yield Row(f"rms_norm forward {dtype}", rows, cuda.rms_norm_forward)
+    yield Row(f"rms_norm input_grad {dtype}", errors, cuda.rms_norm_input_grad)
+    yield Row(f"rms_norm weight_grad {dtype}", sums, cuda.rms_norm_weight_grad, bytes=_PARTIAL_SUMS, sectors=_FEW_ROWS)
