@@ -124,6 +124,8 @@ class Window(NamedTuple):
             )
         _check_bias(name, bias, filters)
         padding = conv_padding(name, padding, stride, dilation, kernel, rank)
+        if 0 in size and batch and channels:
+            raise ShapeError(name, "input", list(input.shape), "at least one position on every spatial axis")
         output = []
         for i in range(rank):
             span = dilation[i] * (kernel[i] - 1) + 1
