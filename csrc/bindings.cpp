@@ -180,6 +180,7 @@ void bind_resize(py::module_& m) {
              int32_t taps) { return fc::ResizeAxis{size, output, scale, shift, offset, rise, taps}; }));
   m.def("resize_forward", &fc::resize_forward, NoGil());
   m.def("resize_input_grad", &fc::resize_input_grad, NoGil());
+  m.def("resize_taps", &fc::resize_taps, NoGil());
 }
 
 void bind_matmul(py::module_& m) { m.def("matmul_tiled", &fc::matmul_tiled, NoGil()); }

@@ -123,13 +123,19 @@ CALLS = {
     **shared(("channel_shuffle", "native_channel_shuffle"), [(IMAGE, 2), (VOLUME, 4)]),
     "rms_norm": [(ANY, (4,), CHANNEL), (ANY, (4,))],
     "local_response_norm": [(IMAGE, 3), (ROW.reshape(1, 4, 1), 2, 0.5, 0.75, 2.0)],
-    "interpolate": [(IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear")],
     "unfold": [(IMAGE, 2), (IMAGE, (3, 2), (2, 1), (2, 0), 2), (TRUE[None], 2)],
     "fold": [(wave(2, 8, 6), (4, 3), (2, 2), 1, (0, 0), (1, 1)), (wave(4, 16), 4, 2, 2, 1)],
     "pad": [
         (IMAGE, (1, 2, -1, 1), *more)
         for more in ((), ("constant", 1.5), ("reflect",), ("replicate",), ("circular",))
     ] + [(WHOLE, (1, 0), "constant", 3), (VOLUME, (1, 1, 1, 1, 1, 1), "replicate")],
+    "interpolate": [
+        (IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear"), (IMAGE, (3, 7), None, "bicubic"),
+        (IMAGE, (3, 7), None, "area"), (IMAGE, (3, 7), None, "bilinear", False, None, True),
+    ],
+    "upsample": [(IMAGE, None, 2, "bilinear")],
+    "upsample_bilinear": [(IMAGE, (3, 7))],
+    "upsample_nearest": [(IMAGE, (3, 7))],
     "normalize": [(ANY,), (ANY, 1.0)],
     "cosine_similarity": [(ANY, OTHER)],
     "pairwise_distance": [(ANY, OTHER)],

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from fastconv import emulated, reference
+from fastconv.cases import scales as absolute
 from fastconv.tolerance import assert_within, bound
 from tests.emulation import SCHEDULES, require, schedule
 
 DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
-RULES = [("nearest", False), ("nearest-exact", False), ("linear", False), ("linear", True)]
+COMPUTED = [("nearest", False), ("nearest-exact", False), ("linear", False), ("linear", True)]
+READ = [("cubic", False), ("linear-antialias", True), ("lanczos-antialias", False)]
+RULES = COMPUTED + READ
 # Rows around the strips of 8, vectors of channels, up and down, and sizes where rounding decides on a neighbour
 PROBLEMS = [
     ((1, 8, 7), (15,)),
@@ -20,6 +23,14 @@ PROBLEMS = [
     ((1, 5, 1, 2), (19, 3)),
     ((1, 8, 2, 3, 4), (4, 6, 8)),
     ((1, 3, 4, 9, 2), (3, 18, 5)),
+]
+# Around the blocks of the kernel that reads tables
+TABLED = [
+    ((1, 1, 3, 4500), (2, 3)),  # more columns than are staged at once
+    ((2, 1, 5, 2), (6, 300)),  # more than a block's
+    ((1, 136, 3, 20), (2, 9)),  # more vectors of channels than a block's, of half types
+    ((1, 3, 4, 9, 2), (3, 18, 5)),
+    ((1, 8, 41), (17,)),
 ]
 
 
@@ -35,13 +46,13 @@ def images(shape, dtype, last=False):
 
 def check(actual, name, x, *arguments):
     expected = getattr(reference, name)(x, *arguments).astype("float64")
-    scale = abs(getattr(reference, name)(abs(x), *arguments).astype("float64"))
+    scale = getattr(absolute, f"{name}_scale")(x, *arguments)
     assert_within(actual, expected, bound(expected, scale, 64, x.dtype, 2.0))
     assert actual.dtype == x.dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", COMPUTED, ids=str)
 @pytest.mark.parametrize("shape, output", PROBLEMS, ids=str)
 @pytest.mark.parametrize("last", [False, True])
 def test_shapes_around_the_tiles(shape, output, rule, dtype, last):
@@ -52,6 +63,14 @@ def test_shapes_around_the_tiles(shape, output, rule, dtype, last):
     check(dx, "resize_input_grad", dy, shape[2:], *rule, None)
     assert y.strides == dy.strides
     assert dx.strides == x.strides
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("rule", READ, ids=str)
+@pytest.mark.parametrize("shape, output", TABLED, ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_shapes_around_the_tables(shape, output, rule, dtype, last):
+    test_shapes_around_the_tiles(shape, output, rule, dtype, last)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -88,8 +107,9 @@ def test_schedules_give_the_same_bits(last):
     x, dy = images((1, 8, 3, 9, 5), "float32", last), images((1, 8, 5, 18, 9), "float32", last)
 
     def run():
-        y = emulated.resize_forward(x, (5, 18, 9), "linear", False, None)
-        return y, emulated.resize_input_grad(dy, (3, 9, 5), "linear", False, None)
+        modes = ("linear", "cubic", "linear-antialias")
+        y = [emulated.resize_forward(x, (5, 18, 9), mode, False, None) for mode in modes]
+        return *y, *(emulated.resize_input_grad(dy, (3, 9, 5), mode, False, None) for mode in modes)
 
     expected = run()
     for order in SCHEDULES:

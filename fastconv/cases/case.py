@@ -314,6 +314,8 @@ _SCALES = {
     "batch_norm_grad": _normalise_grad_scales,
     "group_norm_forward": _group_scales,
     "group_norm_grad": _group_grad_scales,
+    "resize_forward": _of(scales.resize_forward_scale),
+    "resize_input_grad": _of(scales.resize_input_grad_scale),
     "unary_forward": _of(scales.unary_forward_scale),
     "unary_input_grad": _of(scales.unary_input_grad_scale),
     "softmax_forward": _of(scales.softmax_forward_scale),
@@ -389,7 +391,9 @@ def _batch_norm_length(x, *rest):
 
 
 def _resize_forward_length(x, output_size, mode, align_corners, scales):
-    return (2 if mode == "linear" else 1) ** len(output_size)
+    """The most entries of an output position."""
+    rules = axes(x.shape[2:], output_size, mode, align_corners, scales, x.dtype)
+    return math.prod(int(numpy.bincount(taps(axis).output).max(initial=0)) for axis in rules)
 
 
 def _resize_input_grad_length(dy, size, mode, align_corners, scales):

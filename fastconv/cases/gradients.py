@@ -20,7 +20,7 @@ from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_no
 DTYPES = ("float32", "float64")
 
 # Functions that choose coordinates by the dtype of their input; all that they compute is rounded once anyway.
-_BY_DTYPE = ("interpolate",)
+_BY_DTYPE = ("interpolate", "upsample", "upsample_nearest", "upsample_bilinear")
 _MOMENTUM = 0.3
 _LARGEST = 30_000  # terms: the tape is what is tested here, its operators have larger cases of their own
 
@@ -279,14 +279,19 @@ def _adaptive(kind, row):
 
 def _interpolations(row):
     n, channels, size, output, scales = row
+    given = dict(size=output) if scales is None else dict(scale_factor=scales)
     linear = ("linear", "bilinear", "trilinear")[len(size) - 1]
     for mode, align_corners in resize.RULES:
-        given = dict(size=output) if scales is None else dict(scale_factor=scales)
-        if mode == "linear":
-            given["align_corners"] = align_corners
-        make = _images(n, channels, size, dict(**given, mode=linear if mode == "linear" else mode))
-        problem = resize.label(row, mode, align_corners)
-        yield "interpolate", problem, resize.work_of(row, mode), make, resize.lengths(row, mode)
+        options = dict(mode=mode) if "nearest" in mode else dict(mode=linear, align_corners=align_corners)
+        problem, work = resize.label(row, mode, align_corners), resize.work_of(row, mode, align_corners)
+        lengths = resize.lengths(row, mode, align_corners)
+        yield "interpolate", problem, work, _images(n, channels, size, dict(**given, **options)), lengths
+        old = {("nearest", False): "upsample_nearest", ("linear", False): "upsample"}.get((mode, align_corners))
+        if mode == "linear" and align_corners and len(size) == 2:
+            old = "upsample_bilinear"
+        if old is not None:
+            make = _images(n, channels, size, dict(**given, **(options if old == "upsample" else {})))
+            yield old, problem, work, make, lengths
 
 
 def _cross_entropies(row):

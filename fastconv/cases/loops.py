@@ -10,7 +10,6 @@ rounding. Source: Squire & Trapp, Using complex variables to estimate derivative
 
 import cmath
 import collections
-import fractions
 import itertools
 import math
 
@@ -18,6 +17,9 @@ import numpy
 
 from fastconv.cases.loops_detection import *  # noqa: F403 -- the same operators, in a file of their own
 from fastconv.cases.loops_elementwise import *  # noqa: F403 -- the same operators, in a file of their own
+from fastconv.cases.loops_resize import *  # noqa: F403
+from fastconv.cases.sums import exact_sum as _sum
+from fastconv.cases.sums import exact_sums as _sums
 
 _STEP = 1e-30
 
@@ -339,39 +341,6 @@ def _spread_back(dy, size, windows, divisors):
     return _sums((*dy.shape[:2], *size), terms)
 
 
-def _meetings(size, output, mode, align_corners, scales, dtype):
-    """(output position, input position, share) of all that meet when an image is resized."""
-    axes = [
-        _neighbours(s, o, mode, align_corners, scale, numpy.float64 if dtype.name == "float64" else numpy.float32)
-        for s, o, scale in zip(size, output, scales or (None,) * len(size), strict=True)
-    ]
-    for entries in itertools.product(*axes):
-        p, i, shares = zip(*entries, strict=True)
-        yield p, i, math.prod(shares)
-
-
-def _neighbours(size, output, mode, align_corners, factor, number):
-    """The same of one axis, in coordinates of the dtype `number`."""
-    aligned = mode == "linear" and align_corners
-    scale = number(size) / number(output) if factor is None else number(1 / factor)
-    if aligned:
-        scale = number(size - 1) / number(output - 1) if output > 1 else number(0)
-    for p in range(output):
-        moved = fractions.Fraction(p) if mode == "nearest" or aligned else fractions.Fraction(2 * p + 1, 2)
-        back = moved - p
-        r = number(max(fractions.Fraction(float(scale)) * moved - back, 0))
-        low = min(int(numpy.float32(r + number(0.5 if mode == "nearest-exact" else 0))), size - 1)
-        if mode != "linear":
-            yield p, low, 1.0
-        elif size == output:
-            yield p, p, 1.0
-            yield p, p, 0.0
-        else:
-            share = min(max(r - number(low), number(0)), number(1))
-            yield p, low, float(number(1) - share)
-            yield p, min(low + 1, size - 1), float(share)
-
-
 def _log_sum(scores):
     """Logarithm of the sum of exponentials of real or complex scores."""
     largest = max((v.real for v in scores), default=-math.inf)
@@ -423,18 +392,3 @@ def _normalised(values, eps):
     """(v - mean) / sqrt(variance + eps) of real or complex values, as complex numbers."""
     mean, variance = _statistics(values)
     return [(v - mean) / cmath.sqrt(variance + eps) for v in values]
-
-
-def _sums(shape, terms):
-    """An array of the sum of each element's terms; zero where there are none."""
-    result = numpy.zeros(shape)
-    for at, values in terms.items():
-        result[at] = _sum(values)
-    return result
-
-
-def _sum(values):
-    """The exact sum, rounded once; infinities and NaN as in arithmetic."""
-    if any(isinstance(v, complex) for v in values):
-        return complex(_sum([v.real for v in values]), _sum([v.imag for v in values]))
-    return math.fsum(values) if all(map(math.isfinite, values)) else sum(values)

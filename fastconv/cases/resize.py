@@ -2,6 +2,9 @@
 
 import math
 
+import numpy
+
+from fastconv import resize
 from fastconv.cases.case import by, cross
 from fastconv.cases.storage import EVERY_STORAGE
 
@@ -21,16 +24,26 @@ SIZES = [
 STORED_SIZE = (2, 3, (5, 4), (7, 9), None)
 SHARED_SIZE = (2, 11, (40, 41), (80, 82), (2.0, 2.0))
 
+# Sizes that the modes of more neighbours are tried with: narrower and wider, none and two at once
+FILTERED_SIZES = [SIZES[i] for i in (1, 3, 6, 7, 9)]
+
 # mode, align_corners
 RULES = [("nearest", False), ("nearest-exact", False), ("linear", False), ("linear", True)]
+FILTERS = [
+    ("cubic", False), ("linear-antialias", False), ("cubic", True), ("cubic-antialias", True),
+    ("lanczos-antialias", False),
+]  # fmt: skip
 
 
 def cases():
     """Cases of resize_forward and resize_input_grad."""
     for row in SIZES:
-        yield from _cases(row, quick=row[0] > 0)
-    yield from _cases(STORED_SIZE, fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
-    yield from _cases(SHARED_SIZE, quick=True)
+        yield from _cases(row, RULES, quick=row[0] > 0)
+    for row in FILTERED_SIZES:
+        yield from _cases(row, FILTERS, quick=row[0] > 0)
+    stored = dict(fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
+    yield from _cases(STORED_SIZE, [*RULES, *FILTERS[:2]], **stored)
+    yield from _cases(SHARED_SIZE, RULES, quick=True)
 
 
 def label(row, mode, align_corners):
@@ -41,23 +54,27 @@ def label(row, mode, align_corners):
     return text + (f" by {by(scales)}" if scales else "")
 
 
-def work_of(row, mode):
+def work_of(row, *rule):
     """Entries that loops over single elements visit."""
-    n, channels, size, output, _ = row
-    return n * channels * math.prod(output) * (2 if mode == "linear" else 1) ** len(size)
+    n, channels = row[:2]
+    return n * channels * math.prod(taps.share.size for taps in _taps(row, *rule))
 
 
-def lengths(row, mode):
+def lengths(row, *rule):
     """Most products of an element of the result, and of one of the gradient."""
-    _, _, size, output, _ = row
-    taps = 2 if mode == "linear" else 1
-    return taps ** len(size), math.prod(taps * (-(-o // s) + 1) for s, o in zip(size, output, strict=True))
+    taps = _taps(row, *rule)
+    return tuple(math.prod(int(numpy.bincount(getattr(t, at)).max()) for t in taps) for at in ("output", "input"))
 
 
-def _cases(row, **how):
+def _taps(row, *rule):
+    _, _, size, output, scales = row
+    return [resize.taps(axis) for axis in resize.axes(size, output, *rule, scales, numpy.dtype("float32"))]
+
+
+def _cases(row, rules, **how):
     n, channels, size, output, scales = row
-    for mode, align_corners in RULES:
-        text = label(row, mode, align_corners)
+    for mode, align_corners in rules:
+        text, work = label(row, mode, align_corners), work_of(row, mode, align_corners)
 
         def forward(draw, mode=mode, align_corners=align_corners):
             return draw.data(n, channels, *size), output, mode, align_corners, scales
@@ -65,5 +82,5 @@ def _cases(row, **how):
         def input_grad(draw, mode=mode, align_corners=align_corners):
             return draw.data(n, channels, *output), size, mode, align_corners, scales
 
-        yield from cross("resize_forward", text, forward, work_of(row, mode), **how)
-        yield from cross("resize_input_grad", text, input_grad, work_of(row, mode), **how)
+        yield from cross("resize_forward", text, forward, work, **how)
+        yield from cross("resize_input_grad", text, input_grad, work, **how)

@@ -1,9 +1,13 @@
-"""Scales of errors, see fastconv.tolerance.bound: functions of one number, softmax, glu, prelu, normalize, RMS norm."""
+"""Scales of the errors of resizing, functions of one number, softmax, glu, prelu, normalize and RMS norm.
+
+What a scale is: fastconv.tolerance.bound.
+"""
 
 import numpy
 
-from fastconv import reference
+from fastconv import reference, resize
 from fastconv.elementwise import FUNCTIONS
+from fastconv.reference.resize import moved
 from fastconv.tolerance import batch_norm_scales
 
 
@@ -108,3 +112,25 @@ def batch_norm_weight_grad_scales(case, wide):
     """Those of batch_norm_grad."""
     dy, x, mean, variance, eps = wide
     return batch_norm_scales(dy, x, mean, variance, None, None, eps)[2:]
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def resize_forward_scale(x, output_size, *rule):
+    """The sums of absolute products: shares may be negative."""
+    y = abs(x.astype(numpy.float64))
+    for at, axis in enumerate(resize.axes(x.shape[2:], tuple(output_size), *rule, x.dtype), 2):
+        y = moved(y, _absolute(resize.taps(axis)), axis.output, at)
+    return y
+
+
+@numpy.errstate(invalid="ignore", over="ignore")
+def resize_input_grad_scale(dy, size, *rule):
+    """The same of the gradient."""
+    dx = abs(dy.astype(numpy.float64))
+    for at, axis in enumerate(resize.axes(tuple(size), dy.shape[2:], *rule, dy.dtype), 2):
+        dx = moved(dx, _absolute(resize.taps(axis)).transposed(), axis.size, at)
+    return dx
+
+
+def _absolute(taps):
+    return taps._replace(share=abs(taps.share))

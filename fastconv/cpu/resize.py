@@ -11,40 +11,40 @@ from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
 from fastconv.cpu.threads import parallel_for
 
 _SPEED = 1  # elements in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread
+_FEW = 16  # lanes below which columns are gathered one by one, rather than the lanes of a column at once
 
 
 def resize_forward(x, output_size, mode, align_corners, scales):
     """y [N, C, *output_size]; see fastconv.backend."""
     output = tuple(output_size)
     axes = resize.axes(x.shape[2:], output, mode, align_corners, scales, accumulator(x.dtype))
-    return _resized(x, output, _entries(axes, False))
+    return _resized(x, output, axes, False)
 
 
 def resize_input_grad(dy, size, mode, align_corners, scales):
     """dx [N, C, *size]; see fastconv.backend."""
     axes = resize.axes(tuple(size), dy.shape[2:], mode, align_corners, scales, accumulator(dy.dtype))
-    return _resized(dy, tuple(size), _entries(axes, True))
+    return _resized(dy, tuple(size), axes, True)
 
 
 @functools.lru_cache(maxsize=256)
-def _entries(axes, back):
-    """(starts, positions, shares) of three axes, missing ones in front, one after the other in each array."""
-    starts, positions, shares = [], [], []
-    count = 0
-    for axis in (None,) * (3 - len(axes)) + axes:
-        if axis is None:
-            taps, outputs = resize.Taps(*np.zeros((2, 1), np.int64), np.ones(1, axes[0].dtype)), 1
-        else:
-            taps = resize.taps(axis).transposed() if back else resize.taps(axis)
-            outputs = axis.size if back else axis.output
-        starts.append(count + taps.starts(outputs))
-        positions.append(taps.input)
-        shares.append(taps.share)
-        count += taps.share.size
-    return tuple(np.concatenate(parts) for parts in (starts, positions, shares))
+def _gathers(axis, back, lanes):
+    """(entries of a column, sources, shares) of the last axis: as many entries for each column and lane as the column
+    with the most of them has, the first of all columns in front. Those that are left over read a zero behind the row.
+    """
+    taps = resize.taps(axis).transposed() if back else resize.taps(axis)
+    width, columns = (axis.output, axis.size) if back else (axis.size, axis.output)
+    starts = taps.starts(columns)
+    most = int(np.diff(starts).max())
+    rank = np.arange(taps.output.size) - starts[taps.output]
+    sources = np.full((most, columns, lanes), width * lanes)
+    sources[rank, taps.output] = taps.input[:, None] * lanes + np.arange(lanes)
+    shares = np.zeros((most, columns, lanes), taps.share.dtype)
+    shares[rank, taps.output] = taps.share[:, None]
+    return most, sources.reshape(-1), shares.reshape(-1)
 
 
-def _resized(x, output, entries):
+def _resized(x, output, axes, back):
     last = is_channels_last(x)
     xs = dense(x, last)
     y, ys = empty((*x.shape[:2], *output), xs.dtype, last)
@@ -53,18 +53,21 @@ def _resized(x, output, entries):
         extra = (1,) * (3 - len(output))
         shapes = np.array((*extra, *x.shape[2:], *extra, *output), np.int64)
         tasks = y.size // (output[-1] * lanes)
-        parallel_for(resize_rows, tasks, max(x.size, y.size) / _SPEED, xs, ys, lanes, shapes, *entries)
+        few = _gathers(axes[-1], back, lanes) if lanes < _FEW else (0, np.empty(0, np.int64), np.empty(0, xs.dtype))
+        parallel_for(
+            resize_rows, tasks, max(x.size, y.size) / _SPEED, xs, ys, lanes, shapes, *resize.entries(axes, back), *few
+        )
     return narrowed(y, x)
 
 
 @kernel
-def resize_rows(first, last, x, y, lanes, shapes, starts, positions, shares):
+def resize_rows(first, last, x, y, lanes, shapes, starts, positions, shares, gathers, sources, weights):
     """y [planes, O, P, Q, lanes] from x [planes, D, H, W, lanes]; shapes is (D, H, W, O, P, Q). A task is a row."""
     depth, height, width = shapes[0], shapes[1], shapes[2]
     depth_out, height_out, width_out = shapes[3], shapes[4], shapes[5]
     # Each axis has one more start than it has positions.
     rows_at, columns_at = depth_out + 1, depth_out + 1 + height_out + 1
-    columns = np.empty(width * lanes, x.dtype)
+    columns = np.zeros(width * lanes + 1, x.dtype)
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out
         plane = task // (height_out * depth_out) * depth
@@ -84,6 +87,9 @@ def resize_rows(first, last, x, y, lanes, shapes, starts, positions, shares):
             for i in range(width * lanes):
                 put(columns, i, 0)
         row = task * width_out * lanes
+        if gathers > 0:
+            _gather_columns(columns, y, row, width_out * lanes, gathers, sources, weights)
+            continue
         for q in range(width_out):
             _sum_columns(columns, y, row + q * lanes, lanes, starts[columns_at + q], starts[columns_at + q + 1],
                          positions, shares)  # fmt: skip
@@ -92,12 +98,6 @@ def resize_rows(first, last, x, y, lanes, shapes, starts, positions, shares):
 @inline
 def _sum_columns(columns, y, at, lanes, start, stop, positions, shares):
     """y of one position, all lanes."""
-    if lanes == 1:
-        total = columns.dtype.type(0)
-        for a in range(start, stop):
-            total += get(shares, a) * get(columns, get(positions, a))
-        put(y, at, total)
-        return
     if start == stop:
         for c in range(lanes):
             put(y, at + c, 0)
@@ -109,3 +109,20 @@ def _sum_columns(columns, y, at, lanes, start, stop, positions, shares):
         else:
             for c in range(lanes):
                 put(y, at + c, get(y, at + c) + share * get(columns, source + c))
+
+
+@inline
+def _gather_columns(columns, y, row, count, gathers, sources, weights):
+    """y of one row, two entries of all its columns and lanes at a time."""
+    if gathers % 2 == 1:
+        for i in range(count):
+            put(y, row + i, get(weights, i) * get(columns, get(sources, i)))
+    else:
+        for i in range(count):
+            near = get(weights, i) * get(columns, get(sources, i))
+            put(y, row + i, near + get(weights, count + i) * get(columns, get(sources, count + i)))
+    for entry in range(2 - gathers % 2, gathers, 2):
+        a, b = entry * count, (entry + 1) * count
+        for i in range(count):
+            near = get(y, row + i) + get(weights, a + i) * get(columns, get(sources, a + i))
+            put(y, row + i, near + get(weights, b + i) * get(columns, get(sources, b + i)))

@@ -145,7 +145,7 @@ from fastconv.functional.reduction import (
     sum,
     var,
 )
-from fastconv.functional.resize import interpolate
+from fastconv.functional.resize import interpolate, upsample, upsample_bilinear, upsample_nearest
 from fastconv.functional.response_norm import local_response_norm
 from fastconv.functional.rms_norm import rms_norm
 from fastconv.functional.shape import (
@@ -351,6 +351,9 @@ __all__ = [
     "unflatten",
     "unfold",
     "unsqueeze",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
     "var",
     "where",
 ]

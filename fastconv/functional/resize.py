@@ -5,11 +5,22 @@ It is linear, so that forward and input gradient are each other's rules.
 
 from fastconv import autograd, backend
 from fastconv.errors import ShapeError
+from fastconv.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from fastconv.resize import output_size
 
-# What PyTorch calls linear interpolation of one, two and three axes.
-_LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
-_NEAREST = ("nearest", "nearest-exact")
+# Modes: spatial axes that they are for, and what backends call them without and with antialias.
+_MODES = {
+    "nearest": ((1, 2, 3), "nearest", None),
+    "nearest-exact": ((1, 2, 3), "nearest-exact", None),
+    "area": ((1, 2, 3), "area", None),
+    "linear": ((1,), "linear", None),
+    "bilinear": ((2,), "linear", "linear-antialias"),
+    "trilinear": ((3,), "linear", None),
+    "bicubic": ((2,), "cubic", "cubic-antialias"),
+    "lanczos": ((2,), None, "lanczos-antialias"),
+}
+_UNALIGNED = ("nearest", "nearest-exact", "area")
+_MEANS = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)
 
 
 def interpolate(
@@ -25,18 +36,21 @@ def interpolate(
 
     Output position p lies at the input coordinate (p + 1/2) * scale - 1/2, where scale is input size / output size, or
     1 / scale_factor where that is given; with align_corners at p * (size - 1) / (output - 1); with mode "nearest", for
-    the sake of older networks, at p * scale.
+    the sake of older networks, at p * scale. fastconv.resize has the rules in full. Where a scale factor resizes
+    an axis to the very size that it has, PyTorch's gradient with antialias is not that of its result; this one is.
 
     Args:
         input: [N, C, L], [N, C, H, W] or [N, C, D, H, W]. NumPy runs on the CPU, CuPy on the array's GPU.
         size: Output size, an int or one a spatial axis; or None.
         scale_factor: Output size / input size, a number or one a spatial axis; or None. One of the two is given.
         mode: "nearest" or "nearest-exact", one neighbour; "linear", "bilinear" or "trilinear", for one, two and three
-            spatial axes, two neighbours on each of them.
-        align_corners: For the linear modes, whether the first and last positions of input and output coincide; None
-            is False.
+            spatial axes, two neighbours on each of them; "bicubic", for two, four neighbours on each; "area", means of
+            adaptive pooling; "lanczos", for two, with antialias only.
+        align_corners: For the linear and cubic modes, whether the first and last positions of input and output
+            coincide; None is False.
         recompute_scale_factor: Whether the scale follows from the sizes even where scale_factor is given.
-        antialias: Not served; False.
+        antialias: Whether an image that shrinks is averaged over all that an output position covers, as Pillow does;
+            for "bilinear", "bicubic" and "lanczos".
 
     Returns:
         [N, C, *output size], size or floor(input size * scale_factor) on each axis; dtype, device and memory format of
@@ -49,22 +63,75 @@ def interpolate(
     """
     name = "interpolate"
     x = autograd.raw(input)
-    output, scales = output_size(name, x, size, scale_factor, bool(recompute_scale_factor))
-    _check_mode(mode, len(output), align_corners, antialias)
-    rule = "linear" if mode in _LINEAR else mode
+    mean = mode == "area"
+    output, scales = output_size(name, x, size, scale_factor, bool(recompute_scale_factor), least=0 if mean else 1)
+    rule = _rule(mode, len(output), align_corners, antialias)
+    if mean:
+        return _MEANS[len(output) - 1](input, output)
     return _resize(input, output, rule, bool(align_corners), scales)
 
 
-def _check_mode(mode, rank, align_corners, antialias):
-    if mode not in _NEAREST and mode not in _LINEAR:
-        raise ShapeError("interpolate", "mode", repr(mode), " or ".join(map(repr, (*_NEAREST, *_LINEAR))))
-    if _LINEAR.get(mode, rank) != rank:
-        fitting = next(name for name, axes in _LINEAR.items() if axes == rank)
-        raise ShapeError("interpolate", "mode", repr(mode), f"{fitting!r} for {rank} spatial axes")
-    if mode in _NEAREST and align_corners is not None:
+def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
+    """The old name of interpolate, as torch.nn.functional.upsample.
+
+    Args:
+        input, size, scale_factor, mode, align_corners: Those of interpolate.
+
+    Returns:
+        What interpolate returns.
+
+    Raises:
+        ShapeError, DTypeError: As interpolate.
+    """
+    return interpolate(input, size, scale_factor, mode, align_corners)
+
+
+def upsample_nearest(input, size=None, scale_factor=None):
+    """The old name of interpolate with mode "nearest", as torch.nn.functional.upsample_nearest.
+
+    Args:
+        input, size, scale_factor: Those of interpolate.
+
+    Returns:
+        What interpolate returns.
+
+    Raises:
+        ShapeError, DTypeError: As interpolate.
+    """
+    return interpolate(input, size, scale_factor, mode="nearest")
+
+
+def upsample_bilinear(input, size=None, scale_factor=None):
+    """The old name of interpolate with mode "bilinear" and aligned corners, as torch.nn.functional.upsample_bilinear.
+
+    Args:
+        input, size, scale_factor: Those of interpolate.
+
+    Returns:
+        What interpolate returns.
+
+    Raises:
+        ShapeError, DTypeError: As interpolate.
+    """
+    return interpolate(input, size, scale_factor, mode="bilinear", align_corners=True)
+
+
+def _rule(mode, rank, align_corners, antialias):
+    """What backends call the mode."""
+    if not isinstance(mode, str) or mode not in _MODES:
+        raise ShapeError("interpolate", "mode", repr(mode), " or ".join(map(repr, _MODES)))
+    ranks, plain, smooth = _MODES[mode]
+    if rank not in ranks:
+        fitting = " or ".join(repr(name) for name, (axes, _, _) in _MODES.items() if rank in axes)
+        raise ShapeError("interpolate", "mode", repr(mode), f"{fitting} for {rank} spatial axes")
+    if align_corners is not None and mode in _UNALIGNED:
         raise ShapeError("interpolate", "align_corners", align_corners, f"None for the mode {mode!r}")
-    if antialias:
-        raise ShapeError("interpolate", "antialias", antialias, "False")
+    if align_corners and mode == "lanczos":
+        raise ShapeError("interpolate", "align_corners", align_corners, f"None or False for the mode {mode!r}")
+    rule = smooth if antialias else plain
+    if rule is None:
+        raise ShapeError("interpolate", "antialias", antialias, f"{not antialias} for the mode {mode!r}")
+    return rule
 
 
 def _resize(x, output, mode, align_corners, scales):

@@ -10,8 +10,10 @@ class Upsample(Module):
     Args:
         size: Output size, an int or one a spatial axis; or None.
         scale_factor: Output size / input size, a number or one a spatial axis; or None. One of the two is given.
-        mode: "nearest", "nearest-exact", "linear", "bilinear" or "trilinear".
-        align_corners: For the linear modes, whether the first and last positions of input and output coincide.
+        mode: "nearest", "nearest-exact", "area", "linear", "bilinear", "trilinear" or "bicubic": see
+            functional.interpolate.
+        align_corners: For the linear and cubic modes, whether the first and last positions of input and output
+            coincide.
         recompute_scale_factor: Whether the scale follows from the sizes even where scale_factor is given.
 
     Shape:

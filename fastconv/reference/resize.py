@@ -17,7 +17,7 @@ def resize_forward(x, output_size, mode, align_corners, scales):
     """y [N, C, *output_size] of x [N, C, *size]."""
     y = x.astype(numpy.float64, "C")
     for at, axis in enumerate(resize.axes(x.shape[2:], tuple(output_size), mode, align_corners, scales, x.dtype), 2):
-        y = _moved(y, resize.taps(axis), axis.output, at)
+        y = moved(y, resize.taps(axis), axis.output, at)
     return y.astype(x.dtype.newbyteorder("="), "C")
 
 
@@ -26,11 +26,11 @@ def resize_input_grad(dy, size, mode, align_corners, scales):
     """dx [N, C, *size] of dy [N, C, *output_size]."""
     dx = dy.astype(numpy.float64, "C")
     for at, axis in enumerate(resize.axes(tuple(size), dy.shape[2:], mode, align_corners, scales, dy.dtype), 2):
-        dx = _moved(dx, resize.taps(axis).transposed(), axis.size, at)
+        dx = moved(dx, resize.taps(axis).transposed(), axis.size, at)
     return dx.astype(dy.dtype.newbyteorder("="), "C")
 
 
-def _moved(x, taps, positions, at):
+def moved(x, taps, positions, at):
     """The sums of one axis, which has so many positions afterwards."""
     source = numpy.moveaxis(x, at, 0)
     y = numpy.zeros((positions, *source.shape[1:]))
