@@ -11,9 +11,8 @@ import numpy
 
 from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
-from fastconv.cases import scales
+from fastconv.cases import lengths, scales
 from fastconv.cases.storage import stored
-from fastconv.resize import axes, taps
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
@@ -361,25 +360,6 @@ def _avg_pool_input_grad_length(dy, window, count_include_pad, divisor_override)
     return math.prod(-(-k // s) for k, s in zip(window.kernel, window.stride, strict=True))
 
 
-def _adaptive_length(x, output_size):
-    """The most input positions that an output position covers."""
-    return math.prod(_most_covered(s, o) for s, o in zip(x.shape[2:], output_size, strict=True))
-
-
-def _adaptive_input_grad_length(dy, size):
-    """The most output positions that cover an input position."""
-    return math.prod(_most_covering(s, o) for s, o in zip(size, dy.shape[2:], strict=True))
-
-
-def _most_covered(size, output):
-    return max((-(-(p + 1) * size // output) - p * size // output for p in range(output)), default=0)
-
-
-def _most_covering(size, output):
-    cells = [range(p * size // output, -(-(p + 1) * size // output)) for p in range(output)]
-    return max(sum(i in cell for cell in cells) for i in range(size))
-
-
 def _scatter_length(dy, indices, size):
     """The most equal indices in one plane."""
     planes = indices.reshape(math.prod(indices.shape[:2]), math.prod(indices.shape[2:]))
@@ -388,18 +368,6 @@ def _scatter_length(dy, indices, size):
 
 def _batch_norm_length(x, *rest):
     return _values_a_channel(x)
-
-
-def _resize_forward_length(x, output_size, mode, align_corners, scales):
-    """The most entries of an output position."""
-    rules = axes(x.shape[2:], output_size, mode, align_corners, scales, x.dtype)
-    return math.prod(int(numpy.bincount(taps(axis).output).max(initial=0)) for axis in rules)
-
-
-def _resize_input_grad_length(dy, size, mode, align_corners, scales):
-    """The most entries of an input position."""
-    rules = axes(size, dy.shape[2:], mode, align_corners, scales, dy.dtype)
-    return math.prod(int(numpy.bincount(taps(axis).input).max(initial=0)) for axis in rules)
 
 
 def _group_norm_length(x, groups, *rest):
@@ -437,8 +405,8 @@ _LENGTHS = {
     "conv_bias_grad": _conv_bias_grad_length,
     "avg_pool_forward": _avg_pool_length,
     "avg_pool_input_grad": _avg_pool_input_grad_length,
-    "adaptive_avg_pool_forward": _adaptive_length,
-    "adaptive_avg_pool_input_grad": _adaptive_input_grad_length,
+    "adaptive_avg_pool_forward": lengths.adaptive_length,
+    "adaptive_avg_pool_input_grad": lengths.adaptive_input_grad_length,
     "max_pool_input_grad": lambda dy, indices, window: _scatter_length(dy, indices, window.size),
     "adaptive_max_pool_input_grad": _scatter_length,
     "pool_scatter": _scatter_length,
@@ -447,6 +415,6 @@ _LENGTHS = {
     "group_norm_forward": _group_norm_length,
     "group_norm_grad": _group_norm_grad_length,
     "matmul": _matmul_length,
-    "resize_forward": _resize_forward_length,
-    "resize_input_grad": _resize_input_grad_length,
+    "resize_forward": lengths.resize_forward_length,
+    "resize_input_grad": lengths.resize_input_grad_length,
 }
