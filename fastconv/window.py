@@ -193,6 +193,8 @@ class Window(NamedTuple):
             raise ShapeError(
                 name, "weight", list(weight.shape), f"[{channels}, ...], the channels of input {list(input.shape)}"
             )
+        if filters == 0:
+            raise ShapeError(name, "weight", list(weight.shape), "at least one filter")
         _check_bias(name, bias, filters)
         result = []
         for i in range(rank):

@@ -19,7 +19,7 @@ CASES = 2000  # a family
 ROUNDINGS = 256
 
 # Families in which we do not agree yet.
-NOT_YET = {"pool", "unpool", "norm", "resize", "pad", "fold", "shuffle", "grid", "loss", "linear"}
+NOT_YET = {"pool", "unpool", "norm", "resize", "shuffle", "grid", "loss"}
 
 # Functions in whose gradients PyTorch rounds a constant, 1/6 or 1/alpha, to float32 whatever the dtype.
 COARSE = {"hardsigmoid", "celu"}
