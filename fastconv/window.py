@@ -205,7 +205,7 @@ class Window(NamedTuple):
                     extra[i],
                     f"less than stride or dilation, {stride[i]} and {dilation[i]} on axis {i + 2}",
                 )
-            if size[i] == 0:
+            if size[i] == 0 and batch:
                 raise ShapeError(name, "input", list(input.shape), "at least one position on every spatial axis")
             full = (size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + extra[i]
             result.append(full - sum(padding[i]))

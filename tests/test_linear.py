@@ -72,6 +72,38 @@ def test_linear_with_a_vector_of_weights_is_pytorchs():
     check_gradients(F.linear, *arrays)
 
 
+@pytest.mark.parametrize(
+    "lead, shape",
+    [((4,), (1,)), ((4,), ()), ((4,), (4, 3)), ((4,), (4, 1)), ((), (1, 3)), ((2, 4), (8, 1)), ((2, 4), (4, 3)),
+     ((0,), (1,))],
+)  # fmt: skip
+def test_a_bias_that_broadcasts_is_pytorchs(lead, shape):
+    arrays = normal(*lead, 5), normal(3, 5, seed=1), np.array(normal(*shape, seed=2))
+    check_like_torch(F.linear, torch.nn.functional.linear, *arrays)
+
+
+@pytest.mark.parametrize("lead", [(), (7,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("filters, with_bias", [(6, True), (2, False), (0, True)])
+def test_bilinear_is_pytorchs(lead, filters, with_bias):
+    arrays = [normal(*lead, 4), normal(*lead, 3, seed=1), normal(filters, 4, 3, seed=2)]
+    arrays += [normal(filters, seed=3)] if with_bias else []
+    check_like_torch(F.bilinear, torch.nn.functional.bilinear, *arrays)
+    if arrays[0].size and filters:
+        check_gradients(F.bilinear, *arrays)
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+def test_bilinear_rounds_halves_once(dtype):
+    arrays = [v.astype(dtype) for v in (normal(5, 9), normal(5, 8, seed=1), normal(3, 9, 8, seed=2), normal(3, seed=3))]
+    leaves, wide = ([tensor(a, requires_grad=True) for a in v] for v in (arrays, [a.astype("float32") for a in arrays]))
+    y, expected = F.bilinear(*leaves), F.bilinear(*wide)
+    np.testing.assert_array_equal(y.data, expected.data.astype(dtype))
+    y.backward(np.ones(y.shape, dtype))
+    expected.backward(np.ones(y.shape, "float32"))
+    for leaf, other in zip(leaves, wide, strict=True):
+        np.testing.assert_array_equal(leaf.grad.data, other.grad.data.astype(dtype))
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_dtype_is_rounded_once(dtype):
     x, w, b = (v.astype(dtype) for v in (normal(9, 40), normal(12, 40, seed=1), normal(12, seed=2)))
@@ -143,6 +175,15 @@ def test_only_what_a_gradient_reads_may_not_change():
         (lambda x: F.linear(x.astype(int), x.astype(int)), DTypeError, "linear: input: got int64"),
         (lambda x: F.linear(x, None), DTypeError, "linear: weight"),
         (lambda x: F.linear(np.array(1.0), x), ShapeError, "linear: input"),
+        (lambda x: F.linear(x, x, np.ones((1, 1, 3))), ShapeError, r"linear: bias: got \[1, 1, 3\]"),
+        (lambda x: F.bilinear(x, x, np.ones((2, 4, 3))), ShapeError, r"bilinear: input2: got \[3, 4\]"),
+        (lambda x: F.bilinear(x, x[:1], np.ones((2, 4, 4))), ShapeError, r"bilinear: input2: got \[1, 4\]"),
+        (lambda x: F.bilinear(x, x, np.ones((2, 3, 4))), ShapeError, "bilinear: input1: got"),
+        (lambda x: F.bilinear(x, x, np.ones((4, 4))), ShapeError, r"bilinear: weight: got \[4, 4\]"),
+        (lambda x: F.bilinear(x[:, :0], x, np.ones((2, 0, 4))), ShapeError, r"bilinear: weight: got \[2, 0, 4\]"),
+        (lambda x: F.bilinear(x, x, np.ones((2, 4, 4)), np.ones(1)), ShapeError, r"bilinear: bias: got \[1\]"),
+        (lambda x: F.bilinear(x, x.astype("f4"), np.ones((2, 4, 4))), DTypeError, "bilinear: input2: got float32"),
+        (lambda x: F.bilinear(x.astype(int), x, np.ones((2, 4, 4))), DTypeError, "bilinear: input1: got int64"),
     ],
 )
 def test_refusals(call, error, message):

@@ -91,7 +91,7 @@ from fastconv.functional.fractional_pool import (
     fractional_max_pool3d_with_indices,
 )
 from fastconv.functional.indexing import cat, chunk, getitem, split, stack
-from fastconv.functional.linear import linear, matmul
+from fastconv.functional.linear import bilinear, linear, matmul
 from fastconv.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -194,6 +194,7 @@ __all__ = [
     "avg_pool3d",
     "batch_norm",
     "batched_nms",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "bitwise_and",

@@ -8,6 +8,8 @@ from fastconv import backend
 from fastconv.arrays import HALVES, check_float, check_same_dtype
 from fastconv.autograd import arrays, read_by_gradients, record
 from fastconv.errors import DTypeError, ShapeError
+from fastconv.functional import reduction
+from fastconv.functional.elementwise import add, cast, mul
 from fastconv.functional.operands import array, wrapped
 from fastconv.functional.shape import broadcast_to, reshape, squeeze, transpose, unsqueeze
 
@@ -79,7 +81,8 @@ def linear(input, weight, bias=None):
     Args:
         input: [..., in_features].
         weight: [out_features, in_features], or [in_features]; dtype of input.
-        bias: [out_features], or no axes if weight has one; or None.
+        bias: [out_features], or up to two axes that broadcast to the result, or with a last axis of 1 to all its rows;
+            no axes if weight has one; or None.
 
     Returns:
         [..., out_features]; dtype of input; a Tensor if any argument is one.
@@ -99,12 +102,77 @@ def linear(input, weight, bias=None):
     if bias is not None:
         check_same_dtype("linear", "bias", b, "input", x)
         if b.shape != w.shape[:-1]:
-            raise ShapeError("linear", "bias", list(b.shape), f"{list(w.shape[:-1])} for weight {list(w.shape)}")
+            return _linear_broadcast(input, weight, bias)
     if w.ndim == 1:
         y = linear(input, unsqueeze(weight, 0), None if bias is None else unsqueeze(bias, 0))
         return squeeze(y, -1)
     rows = reshape(input, math.prod(x.shape[:-1]), x.shape[-1])
     return reshape(_linear(rows, weight, bias), *x.shape[:-1], w.shape[0])
+
+
+def _linear_broadcast(input, weight, bias):
+    """linear with a bias of another shape than [out_features]."""
+    x, w, b = arrays(input, weight, bias)
+    # PyTorch adds a column to the rows of all leading axes, any other matrix to the result as it is.
+    whole = x.ndim > 2 and b.shape[-1:] != (1,)
+    result = (*(x.shape[:-1] if whole else (math.prod(x.shape[:-1]),)), *w.shape[:-1])
+    if w.ndim != 2 or b.ndim > 2 or not _broadcasts(b.shape, result):
+        raise ShapeError("linear", "bias", list(b.shape), f"{list(w.shape[:-1])} for weight {list(w.shape)}")
+    if b.ndim < 2:
+        return linear(input, weight, broadcast_to(bias, w.shape[0]))
+    return reshape(add(reshape(linear(input, weight), result), bias), *x.shape[:-1], w.shape[0])
+
+
+def _broadcasts(shape, result):
+    try:
+        return numpy.broadcast_shapes(shape, result) == result
+    except ValueError:
+        return False
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """input1 @ weight[k] @ input2 + bias[k] for every k, as torch.nn.functional.bilinear.
+
+    Args:
+        input1: [..., in1_features].
+        input2: [..., in2_features], leading axes and dtype of input1.
+        weight: [out_features, in1_features, in2_features]; dtype of input1.
+        bias: [out_features], or None.
+
+    Returns:
+        [..., out_features]; dtype of input1, halves computed in float32; a Tensor if any argument is one.
+
+    Raises:
+        ShapeError: Shapes disagree, or an input has no features.
+        DTypeError: Dtypes differ or are not floating point, or an argument is no array.
+        DeviceError: The arrays live on different devices; nothing is copied in silence.
+    """
+    x1, x2, w, b = arrays(input1, input2, weight, bias)
+    check_float("bilinear", "input1", x1)
+    for argument, value in (("input2", x2), ("weight", w), ("bias", b)):
+        if value is not None or argument != "bias":
+            check_same_dtype("bilinear", argument, value, "input1", x1)
+    if w.ndim != 3 or 0 in w.shape[1:]:
+        raise ShapeError("bilinear", "weight", list(w.shape), "[out_features, in1_features, in2_features], no input 0")
+    filters, first, second = w.shape
+    if x1.ndim == 0 or x1.shape[-1] != first:
+        raise ShapeError("bilinear", "input1", list(x1.shape), f"[..., {first}] for weight {list(w.shape)}")
+    if x2.shape != (*x1.shape[:-1], second):
+        raise ShapeError("bilinear", "input2", list(x2.shape), [*x1.shape[:-1], second])
+    if b is not None and b.shape != (filters,):
+        raise ShapeError("bilinear", "bias", list(b.shape), f"[{filters}] for weight {list(w.shape)}")
+    backend.of(x1, x2, w, b)
+    dtype, wide = x1.dtype.newbyteorder("="), "float32" if x1.dtype.name in HALVES else x1.dtype.name
+    rows = math.prod(x1.shape[:-1])
+    left, right, weights = (
+        reshape(cast(value, wide), shape)
+        for value, shape in ((input1, (rows, first)), (input2, (rows, 1, second)), (weight, w.shape))
+    )
+    products = reshape(_matmul(left, reshape(transpose(weights, 0, 1), first, filters * second)), rows, filters, second)
+    y = reduction.sum(mul(products, right), -1)
+    if bias is not None:
+        y = add(y, cast(bias, wide))
+    return cast(reshape(y, *x1.shape[:-1], filters), dtype)
 
 
 def _linear(x, w, b):

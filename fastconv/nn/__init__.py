@@ -33,7 +33,7 @@ from fastconv.nn.distance import CosineSimilarity, PairwiseDistance
 from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fastconv.nn.focal_loss import FocalLoss, SigmoidFocalLoss
 from fastconv.nn.fold import Fold, Unfold
-from fastconv.nn.linear import Flatten, Identity, Linear, Unflatten
+from fastconv.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -123,6 +123,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",

@@ -3,6 +3,8 @@
 import math
 
 from fastconv import functional
+from fastconv.arrays import describe
+from fastconv.errors import DTypeError
 from fastconv.nn import init
 from fastconv.nn.module import Module
 from fastconv.nn.parameter import new_parameter
@@ -63,6 +65,52 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class Bilinear(Module):
+    """x1 @ weight[k] @ x2 + bias[k] for every k, as torch.nn.Bilinear.
+
+    Args:
+        in1_features: Size of the last axis of the first input.
+        in2_features: Size of the last axis of the second input.
+        out_features: Size of the last axis of the result.
+        bias: Whether a bias is added.
+        device: "cpu" or "cuda"; None is "cpu".
+        dtype: Floating dtype of the parameters; None is float32.
+
+    Shape:
+        [..., in1_features] and [..., in2_features] in, [..., out_features] out; weight is
+        [out_features, in1_features, in2_features].
+
+    Raises:
+        ShapeError: in1_features is below 1, or another size negative.
+        DTypeError: A size is no int, or dtype is not floating.
+    """
+
+    def __init__(self, in1_features, in2_features, out_features, bias=True, device=None, dtype=None):
+        super().__init__()
+        (self.in1_features,) = per_axis("Bilinear", "in1_features", in1_features, 1, least=1)
+        (self.in2_features,) = per_axis("Bilinear", "in2_features", in2_features, 1, least=0)
+        (self.out_features,) = per_axis("Bilinear", "out_features", out_features, 1, least=0)
+        self.weight = new_parameter((out_features, in1_features, in2_features), device, dtype)
+        self.register_parameter("bias", new_parameter((out_features,), device, dtype) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw new parameters, uniform within 1 / sqrt(in1_features), as PyTorch does."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1, input2):
+        return functional.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self):
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
 class Flatten(Module):
     """Make one axis of several neighbouring ones, as torch.nn.Flatten.
 
@@ -95,12 +143,18 @@ class Unflatten(Module):
 
     Shape:
         [..., size, ...] in, [..., *unflattened_size, ...] out.
+
+    Raises:
+        DTypeError: unflattened_size is no sequence of ints.
     """
 
     def __init__(self, dim, unflattened_size):
         super().__init__()
+        sizes = unflattened_size if isinstance(unflattened_size, (tuple, list)) else (None,)
+        if not all(isinstance(size, int) for size in sizes):
+            raise DTypeError("Unflatten", "unflattened_size", describe(unflattened_size), "a tuple of ints")
         self.dim = dim
-        self.unflattened_size = tuple(unflattened_size)
+        self.unflattened_size = unflattened_size
 
     def forward(self, input):
         return functional.unflatten(input, self.dim, self.unflattened_size)
