@@ -42,6 +42,11 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing) -> dx   dtype of x
     unary_forward(x, function, parameters) -> y  any shape; functions and their parameters: fastconv.elementwise
     unary_input_grad(dy, v, function, parameters) -> dx     v is x or y, whichever the function reads
+    binary_forward(a, b, function, parameters) -> y   one shape, or one of the two without axes; functions and their
+                                                parameters: the PAIRS of fastconv.elementwise
+    binary_sum(a, b, function, parameters) -> total   [], accumulator dtype of a: the sum of y of a and b of one shape
+    binary_grad(dy, a, b, function, parameters, operand) -> da or db   operand "a" or "b"; dtype of a; dy of the shape
+                                                of a and b; or [], for the gradient of the sum, in any floating dtype
     softmax_forward(x, axis, log) -> y          along one axis of any shape; log: its logarithm
     softmax_input_grad(dy, y, axis, log) -> dx
     glu_forward(x, axis) -> y                   a * sigmoid(b), x being a and b along an axis
@@ -74,7 +79,7 @@ OPERATORS = (
     "matmul",
     "resize_forward", "resize_input_grad",
     "cross_entropy_forward", "cross_entropy_grad",
-    "unary_forward", "unary_input_grad",
+    "unary_forward", "unary_input_grad", "binary_forward", "binary_sum", "binary_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
     "normalize_forward", "normalize_grad",
     "nms",

@@ -36,6 +36,7 @@ _FACTORS = {
     "group_norm": 3.0,
     "rms_norm": 3.0,  # 0.41
     "cross_entropy": 2.0,  # 0.18
+    "binary": 3.0,
     "unary": 3.0,  # 0.69
     "softmax": 3.0,  # 0.32
     "glu": 3.0,  # 0.59

@@ -1,4 +1,4 @@
-"""The functions of one number that every backend computes, by name: formulas for whole arrays.
+"""The functions of one and of two numbers that every backend computes, by name: formulas for whole arrays.
 
 Each is as in torch.nn.functional. A gradient reads the input or, where it can, the result, so that the input is let go
 of. Where dy is not wanted it is replaced by 0, never multiplied with it, so that an infinite one is cut off.
@@ -148,5 +148,120 @@ FUNCTIONS = {
     "hardshrink": Function(
         lambda xp, x, bound: xp.where((x >= -bound) & (x <= bound), 0, x),
         _shrink_grad,
+    ),
+}
+
+
+class Pair(NamedTuple):
+    """One function of two numbers and its derivatives.
+
+    Attributes:
+        forward: forward(xp, a, b, *parameters), xp being numpy or cupy.
+        grads: (xp, dy, a, b, *parameters) -> the gradient of a, and the same for b; None for a function whose
+            gradients are compositions.
+    """
+
+    forward: Callable
+    grads: tuple | None = None
+
+    @property
+    def parameters(self):
+        """How many parameters it takes."""
+        return self.forward.__code__.co_argcount - 3
+
+
+def _sign(xp, d):
+    return xp.where(d > 0, 1.0, xp.where(d < 0, -1.0, 0.0))
+
+
+def _smooth_l1(xp, a, b, beta):
+    size = xp.abs(a - b)
+    return xp.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta)
+
+
+def _huber(xp, a, b, delta):
+    size = xp.abs(a - b)
+    return xp.where(size <= delta, size * size * 0.5, delta * (size - 0.5 * delta))
+
+
+def _clipped(xp, d, bound):
+    return xp.minimum(xp.maximum(d, -bound), bound)
+
+
+def _of_difference(forward, slope):
+    """The Pair of a function of a - b, whose derivative is slope(xp, a - b, *parameters)."""
+    return Pair(
+        forward,
+        (
+            lambda xp, dy, a, b, *parameters: dy * slope(xp, a - b, *parameters),
+            lambda xp, dy, a, b, *parameters: dy * slope(xp, b - a, *parameters),
+        ),
+    )
+
+
+def _entropy(xp, a, b):
+    """Of a probability and one that is wanted; NaN where one of them is no probability."""
+    yes, no = xp.maximum(xp.log(a), -100), xp.maximum(xp.log1p(-a), -100)
+    return xp.where((a >= 0) & (a <= 1) & (b >= 0) & (b <= 1), (b - 1) * no - b * yes, math.nan)
+
+
+def _times_log(xp, a, b):
+    """a * log(b), 0 where a is 0."""
+    return xp.where((a == 0) & (b == b), 0, a * xp.log(b))
+
+
+def _odds(xp, z):
+    """exp(-z) / (1 + exp(-z)) as PyTorch computes it: NaN where the exponential is infinite."""
+    e = xp.exp(-z)
+    return e / (1 + e)
+
+
+PAIRS = {
+    "add": Pair(lambda xp, a, b: a + b),
+    "sub": Pair(lambda xp, a, b: a - b),
+    "mul": Pair(lambda xp, a, b: a * b),
+    "div": Pair(lambda xp, a, b: a / b),
+    "maximum": Pair(lambda xp, a, b: xp.maximum(a, b)),
+    "minimum": Pair(lambda xp, a, b: xp.minimum(a, b)),
+    "square": _of_difference(lambda xp, a, b: (a - b) * (a - b), lambda xp, d: d * 2),
+    "absolute": _of_difference(lambda xp, a, b: xp.abs(a - b), _sign),
+    "smooth_l1": _of_difference(_smooth_l1, lambda xp, d, beta: _clipped(xp, d / beta, 1)),
+    "huber": _of_difference(_huber, _clipped),
+    "entropy": Pair(
+        _entropy,
+        (
+            lambda xp, dy, a, b: dy * ((a - b) / xp.maximum((1 - a) * a, 1e-12)),
+            lambda xp, dy, a, b: dy * (xp.log1p(-a) - xp.log(a)),
+        ),
+    ),
+    "entropy_of_logits": Pair(
+        lambda xp, a, b: (1 - b) * a + _log_one_plus_exp(xp, -a),
+        (lambda xp, dy, a, b: dy * (_sigmoid(xp, a) - b), lambda xp, dy, a, b: -dy * a),
+    ),
+    "divergence": Pair(
+        lambda xp, a, b: _times_log(xp, b, b) - b * a,
+        (
+            lambda xp, dy, a, b: -dy * b,
+            lambda xp, dy, a, b: dy * (xp.where(b == 0, 0, xp.log(b)) + b / b - a),
+        ),
+    ),
+    "divergence_of_logs": Pair(
+        lambda xp, a, b: xp.exp(b) * (b - a),
+        (lambda xp, dy, a, b: -dy * xp.exp(b), lambda xp, dy, a, b: dy * (xp.exp(b) * (b - a + 1))),
+    ),
+    "poisson": Pair(
+        lambda xp, a, b, eps: a - b * xp.log(a + eps),
+        (lambda xp, dy, a, b, eps: dy * (1 - b / (a + eps)), lambda xp, dy, a, b, eps: -dy * xp.log(a + eps)),
+    ),
+    "poisson_of_logs": Pair(
+        lambda xp, a, b: xp.exp(a) - b * a,
+        (lambda xp, dy, a, b: dy * (xp.exp(a) - b), lambda xp, dy, a, b: -dy * a),
+    ),
+    "soft_margin": Pair(
+        lambda xp, a, b: xp.log1p(xp.exp(-(a * b))),
+        (
+            lambda xp, dy, a, b: -dy * b * _odds(xp, a * b),
+            lambda xp, dy, a, b: -dy * a * _odds(xp, a * b),
+        ),
     ),
 }

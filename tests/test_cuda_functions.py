@@ -72,7 +72,12 @@ CALLS = {
     **shared(("max", "min"), [(ANY,), (ANY, 1), (ANY, OTHER)]),
     **shared(("argmax", "argmin", "all", "any"), [(ANY,), (ANY, 0), (IMAGE, 2, True)]),
     **shared(("std", "var"), [(ANY,), (ANY, 1)]),
-    **shared(("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"), [(ANY, OTHER)]),
+    **shared(("mse_loss", "l1_loss"), [(ANY, OTHER), (ANY, OTHER, None, None, "mean", POSITIVE)]),
+    **shared(("smooth_l1_loss", "huber_loss"), [(ANY, OTHER)]),
+    "kl_div": [(ANY, POSITIVE, None, None, "batchmean"), (ANY, OTHER, None, None, "sum", True)],
+    "poisson_nll_loss": [(ANY, POSITIVE), (POSITIVE, POSITIVE, False, True)],
+    "gaussian_nll_loss": [(ANY, OTHER, POSITIVE), (ANY, OTHER, 0.5, True)],
+    "soft_margin_loss": [(ANY, 2 * TRUE - 1)],
     "bitwise_not": [(WHOLE,), (TRUE,)],
     "div": [(ANY, POSITIVE), (ANY, 3), (2, POSITIVE), (WHOLE, 2)],
     "pow": [(POSITIVE, 2), (POSITIVE, 0.5), (POSITIVE, 3.0), (POSITIVE, OTHER), (2.0, ANY), (WHOLE, 2), (WHOLE, WHOLE)],
@@ -143,8 +148,9 @@ CALLS = {
     "pdist": [(ANY,), (ANY, 1.5)],
     "binary_cross_entropy": [(wave(3, 4, low=0.1, high=0.9), wave(3, 4, low=0.0, high=1.0))],
     "binary_cross_entropy_with_logits": [(ANY, wave(3, 4, low=0.0, high=1.0), CHANNEL)],
-    "cross_entropy": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, 3, "sum", 0.1), (ANY, wave(3, 4, low=0, high=0.5))],
-    "nll_loss": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, 3)],
+    "cross_entropy": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, None, 3, None, "sum", 0.1),
+                      (ANY, wave(3, 4, low=0, high=0.5))],
+    "nll_loss": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, None, 3)],
     "one_hot": [(WHOLE, 5)],
     "box_area": [(BOXES,), (BOXES_3D, "xywh")],
     "box_convert": [(BOXES, "xyxy", "cxcywh"), (BOXES_3D, "cxcywh", "xywh")],
@@ -186,6 +192,8 @@ def results(name, arguments, dtype, array, wants):
     fastconv.manual_seed(0)
     fixed = name in ("batch_norm", "instance_norm")  # whose running statistics are no Tensors
     made = placed(arguments[:1] if fixed else arguments, dtype, array, wants)
+    if name in ("binary_cross_entropy_with_logits", "cross_entropy", "nll_loss"):  # whose factors have no gradient
+        made = placed(arguments[:2], dtype, array, wants) + placed(arguments[2:], dtype, array, False)
     if fixed:
         made += placed(arguments[1:3], dtype, array, False) + placed(arguments[3:], dtype, array, wants)
     y = getattr(F, name)(*made)

@@ -239,6 +239,25 @@ def test_module_survives_pickle_and_copy(case):
         numpy.testing.assert_array_equal(twin.eval()(x).data, ours.eval()(x).data)
 
 
+def test_losses_of_other_arguments_agree_with_pytorch():
+    rng = numpy.random.default_rng(3)
+    x, t, var = rng.standard_normal((4, 5)), rng.standard_normal((4, 5)), rng.uniform(0.5, 2, (4, 1))
+    _close(
+        nn.GaussianNLLLoss(full=True, eps=0.1)(x, t, var),
+        torch.nn.GaussianNLLLoss(full=True, eps=0.1)(*map(torch.tensor, (x, t, var))),
+    )
+    _close(
+        nn.KLDivLoss(reduction="batchmean")(x, abs(t)),
+        torch.nn.KLDivLoss(reduction="batchmean")(torch.tensor(x), torch.tensor(abs(t))),
+    )
+    with pytest.warns(FutureWarning, match="NLLLoss2d has been deprecated"):
+        older = nn.NLLLoss2d(ignore_index=2)
+    image, classes = rng.standard_normal((2, 4, 3, 5)), rng.integers(0, 4, (2, 3, 5))
+    assert older(image, classes) == nn.NLLLoss(ignore_index=2)(image, classes)
+    with pytest.warns(UserWarning, match="size_average"):
+        assert nn.MSELoss(False).reduction == "sum"
+
+
 LOSSES = [
     ("MSELoss", {}, (4, 5), None),
     ("L1Loss", {}, (4, 5), None),
@@ -250,11 +269,16 @@ LOSSES = [
     ("CrossEntropyLoss", dict(weight=(4,), ignore_index=2, label_smoothing=0.1), (2, 4, 3, 5), 4),
     ("CrossEntropyLoss", dict(label_smoothing=0.2), (6, 4), "probabilities"),
     ("BCELoss", dict(weight=(5,)), (4, 5), "share"),
+    ("KLDivLoss", {}, (4, 5), "share"),
+    ("KLDivLoss", dict(log_target=True), (4, 5), None),
+    ("PoissonNLLLoss", dict(full=True), (4, 5), None),
+    ("SoftMarginLoss", {}, (4, 5), "sign"),
     ("BCEWithLogitsLoss", {}, (4, 5), "share"),
     ("BCEWithLogitsLoss", dict(weight=(4, 1), pos_weight=(5,)), (4, 5), "share"),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("case", LOSSES, ids=lambda c: c[0])
 def test_loss_agrees_with_pytorch(case, reduction):
@@ -265,6 +289,7 @@ def test_loss_agrees_with_pytorch(case, reduction):
         target = rng.integers(0, classes, (shape[0], *shape[2:]))
     else:
         target = rng.standard_normal(shape) if classes is None else rng.uniform(0, 1, shape)
+        target = numpy.sign(target - 0.5) if classes == "sign" else target
     weights = {key: rng.uniform(0.5, 1.5, value) for key, value in kwargs.items() if isinstance(value, tuple)}
     ours = getattr(nn, name)(**{**kwargs, **weights}, reduction=reduction)
     theirs = getattr(torch.nn, name)(
@@ -392,9 +417,9 @@ def test_every_module_has_its_own_help(name):
     for parameter in parameters:
         if parameter not in ("args", "kwargs", "modules"):
             assert parameter in cls.__doc__, parameter
-    if name not in ("Module", "Parameter", "Sequential", "ModuleList", "ModuleDict", "Identity", *OURS):
+    if name not in ("Module", "Parameter", "Sequential", "ModuleList", "ModuleDict", "Identity", "NLLLoss2d", *OURS):
         theirs = inspect.signature(getattr(torch.nn, name)).parameters
-        # What PyTorch keeps for callers of 2018 (size_average, reduce) or added since (bias) is not here.
+        # What PyTorch added since (bias) is not here.
         shared = [p for p in theirs if p in parameters]
         assert shared == list(parameters)
         for parameter in shared:

@@ -87,6 +87,8 @@ class Case(NamedTuple):
             return dtype, numpy.dtype("int64")
         if self.operator == "nms":
             return (numpy.dtype("int64"),)
+        if self.operator == "binary_sum":
+            return (accumulator(dtype),)
         if self.operator in ("batch_norm_statistics", "cross_entropy_forward"):
             return accumulator(dtype), accumulator(dtype)
         if self.operator in ("group_norm_forward", "rms_norm_forward"):
@@ -317,6 +319,9 @@ _SCALES = {
     "resize_input_grad": _of(scales.resize_input_grad_scale),
     "unary_forward": _of(scales.unary_forward_scale),
     "unary_input_grad": _of(scales.unary_input_grad_scale),
+    "binary_forward": _of(scales.binary_forward_scale),
+    "binary_sum": _of(scales.binary_sum_scale),
+    "binary_grad": _of(scales.binary_grad_scale),
     "softmax_forward": _of(scales.softmax_forward_scale),
     "softmax_input_grad": _of(scales.softmax_input_grad_scale),
     "glu_forward": _of(scales.glu_forward_scale),
@@ -388,6 +393,7 @@ def _values_a_channel(x):
 
 
 _LENGTHS = {
+    "binary_sum": lambda a, *rest: a.size,
     "softmax_forward": lambda x, axis, log: x.shape[axis],
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
     "normalize_forward": lambda x, axis, eps: x.shape[axis],

@@ -1,4 +1,4 @@
-"""Functions of one number, softmax, glu, prelu, normalize, RMS norm by single elements: see fastconv.cases.loops.
+"""Elementwise functions, softmax, glu, prelu, normalize, RMS norm by single elements: see fastconv.cases.loops.
 
 Where no slope is given it is that of a complex step, and infinity and NaN, at which formulas differ, are spelt out.
 """
@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy
 
 __all__ = [
+    "binary_forward",
+    "binary_grad",
+    "binary_sum",
     "glu_forward",
     "glu_input_grad",
     "normalize_forward",
@@ -72,6 +75,23 @@ def unary_input_grad(dy, v, function, parameters):
         return curve.slope(v, *parameters)
 
     return _mapped(lambda d, v: d * slope(v), dy, v)
+
+
+def binary_forward(a, b, function, parameters):
+    """y of the shape of the operand that has axes."""
+    value, _, _ = _PAIRS[function]
+    return _mapped(lambda a, b: value(a, b, *parameters), *numpy.broadcast_arrays(a, b))
+
+
+def binary_sum(a, b, function, parameters):
+    """The sum of y."""
+    return numpy.asarray(sum(binary_forward(a, b, function, parameters).ravel().tolist()))
+
+
+def binary_grad(dy, a, b, function, parameters, operand):
+    """The gradient of a or b, of its shape."""
+    slope = _PAIRS[function]["ab".index(operand) + 1]
+    return _mapped(lambda d, a, b: d * slope(a, b, *parameters), numpy.broadcast_to(dy, a.shape), a, b)
 
 
 def softmax_forward(x, axis, log):
@@ -214,9 +234,8 @@ def _slope(w, at):
 
 
 def _mapped(function, *arrays):
-    return numpy.array([function(*v) for v in zip(*(a.ravel().tolist() for a in arrays), strict=True)]).reshape(
-        arrays[0].shape
-    )
+    values = [function(*v) for v in zip(*(a.ravel().tolist() for a in arrays), strict=True)]
+    return numpy.array(values, numpy.float64).reshape(arrays[0].shape)
 
 
 def _rows(x, axis):
@@ -295,3 +314,73 @@ _CURVES = {
     "softshrink": _Curve(lambda x, bound: math.copysign(max(abs(x) - bound, 0), x), _beyond, at_nan=lambda bound: 1.0),
     "hardshrink": _Curve(lambda x, bound: x if abs(x) > bound else 0.0, _beyond, at_nan=lambda bound: 1.0),
 }  # fmt: skip
+
+
+def _signum(d):
+    return float(d > 0) - float(d < 0)
+
+
+def _chosen(choose):
+    return lambda a, b: _NAN if math.isnan(a) or math.isnan(b) else choose(a, b)
+
+
+def _exp(x):
+    return _INF if x > 700 else math.exp(x)
+
+
+def _odds(z):
+    return _NAN if z == -_INF or z != z else 1 / (1 + _exp(z))
+
+
+def _soft_margin(a, b):
+    return math.log1p(_exp(-a * b))
+
+
+# Function of (a, b, *parameters), its slope along a, and that along b.
+_PAIRS = {
+    "add": (lambda a, b: a + b, None, None),
+    "sub": (lambda a, b: a - b, None, None),
+    "mul": (lambda a, b: a * b, None, None),
+    "div": (lambda a, b: a / b, None, None),
+    "maximum": (_chosen(max), None, None),
+    "minimum": (_chosen(min), None, None),
+    "square": (lambda a, b: (a - b) * (a - b), lambda a, b: 2 * a - 2 * b, lambda a, b: 2 * b - 2 * a),
+    "absolute": (lambda a, b: abs(a - b), lambda a, b: _signum(a - b), lambda a, b: _signum(b - a)),
+    "smooth_l1": (
+        lambda a, b, beta: (a - b) ** 2 / (2 * beta) if abs(a - b) < beta else abs(a - b) - beta / 2,
+        lambda a, b, beta: _between(a - b, -beta, beta) / beta,
+        lambda a, b, beta: _between(b - a, -beta, beta) / beta,
+    ),
+    "huber": (
+        lambda a, b, delta: (a - b) ** 2 / 2 if abs(a - b) < delta else delta * abs(a - b) - delta * delta / 2,
+        lambda a, b, delta: _between(a - b, -delta, delta),
+        lambda a, b, delta: _between(b - a, -delta, delta),
+    ),
+    "entropy": (
+        lambda a, b: -b * math.log(a) - (1 - b) * math.log1p(-a),
+        lambda a, b: (1 - b) / (1 - a) - b / a,
+        lambda a, b: math.log((1 - a) / a),
+    ),
+    "entropy_of_logits": (
+        lambda a, b: (1 - b) * a + math.log1p(_exp(-a)),
+        lambda a, b: _gate(a) - b,
+        lambda a, b: -a,
+    ),
+    "divergence": (
+        lambda a, b: b * (math.log(b) - a),
+        lambda a, b: -b,
+        lambda a, b: math.log(b) + 1 - a,
+    ),
+    "divergence_of_logs": (
+        lambda a, b: _exp(b) * (b - a),
+        lambda a, b: -_exp(b),
+        lambda a, b: _exp(b) + _exp(b) * (b - a),
+    ),
+    "poisson": (
+        lambda a, b, eps: a - b * math.log(a + eps),
+        lambda a, b, eps: (a + eps - b) / (a + eps),
+        lambda a, b, eps: -math.log(a + eps),
+    ),
+    "poisson_of_logs": (lambda a, b: _exp(a) - b * a, lambda a, b: _exp(a) - b, lambda a, b: -a),
+    "soft_margin": (_soft_margin, lambda a, b: -b * _odds(a * b), lambda a, b: -a * _odds(a * b)),
+}

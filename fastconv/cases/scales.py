@@ -1,4 +1,4 @@
-"""Scales of the errors of resizing, functions of one number, softmax, glu, prelu, normalize and RMS norm.
+"""Scales of the errors of resizing, elementwise functions, softmax, glu, prelu, normalize and RMS norm.
 
 What a scale is: fastconv.tolerance.bound.
 """
@@ -24,6 +24,38 @@ def unary_forward_scale(x, function, parameters):
 def unary_input_grad_scale(dy, v, function, parameters):
     """|dx| + |dy|: derivatives are sums of terms of about 1."""
     return abs(reference.unary_input_grad(dy, v, function, parameters)) + abs(dy)
+
+
+_EXACT = ("add", "sub", "mul", "div", "maximum", "minimum", "square", "absolute", "smooth_l1", "huber")
+
+
+@numpy.errstate(all="ignore")
+def binary_forward_scale(a, b, function, parameters):
+    """|y| of functions that round a few times; of exponentials and logarithms also their terms and arguments."""
+    y = abs(reference.binary_forward(a, b, function, parameters))
+    if function in _EXACT:
+        return y
+    size = _finite(a) + _finite(b)
+    return y * (1 + size) + size + _finite(a) * _finite(b)
+
+
+def binary_sum_scale(a, b, function, parameters):
+    """The sum of those of the terms."""
+    return binary_forward_scale(a, b, function, parameters).sum()
+
+
+@numpy.errstate(all="ignore")
+def binary_grad_scale(dy, a, b, function, parameters, operand):
+    """|da| or |db|, and of exponentials and logarithms their terms and arguments."""
+    grad = abs(reference.binary_grad(dy, a, b, function, parameters, operand))
+    if function in _EXACT:
+        return grad
+    size = 1 + _finite(a) + _finite(b)
+    return (grad + abs(dy) * (3 + size)) * size
+
+
+def _finite(x):
+    return numpy.where(numpy.isfinite(x), abs(x), 0)
 
 
 @numpy.errstate(invalid="ignore")

@@ -13,7 +13,7 @@ from fastconv.cpu.activation import (
 )
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cpu.distance import normalize_forward, normalize_grad
-from fastconv.cpu.elementwise import unary_forward, unary_input_grad
+from fastconv.cpu.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.nms import nms
@@ -54,6 +54,9 @@ __all__ = [
     "batch_norm_grad",
     "batch_norm_statistics",
     "batch_norm_weight_grad",
+    "binary_forward",
+    "binary_grad",
+    "binary_sum",
     "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",

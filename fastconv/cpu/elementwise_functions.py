@@ -22,6 +22,7 @@ class _Constants(NamedTuple):
 
     Attributes:
         magic: Added and taken away again it rounds to an integer, which meanwhile stands in the lowest bits.
+        digits: Of the fraction, by which a number is scaled up whose exponent would not tell its size.
         bias: Of the exponent.
         high, low: ln 2 in two parts, of which the first times any exponent is exact.
         least, largest: Beyond them exp is 0 or infinite.
@@ -33,6 +34,7 @@ class _Constants(NamedTuple):
     """
 
     magic: float
+    digits: int
     bias: int
     high: float
     low: float
@@ -48,7 +50,7 @@ class _Constants(NamedTuple):
 
 _CONSTANTS = {
     "float32": _Constants(
-        1.5 * 2**23, 127, 0.693359375, -2.1219444005469057e-4, -104.0, 88.9, -20.0,
+        1.5 * 2**23, 23, 127, 0.693359375, -2.1219444005469057e-4, -104.0, 88.9, -20.0,
         (0.0013941216748207808, 0.008363235741853714, 0.04166637361049652, 0.16666576266288757, 0.5),
         (0.1344207376241684, 0.14115603268146515, 0.20003892481327057, 0.33333319425582886),
         2.5,
@@ -58,7 +60,7 @@ _CONSTANTS = {
         15.0,
     ),
     "float64": _Constants(
-        1.5 * 2**52, 1023, 0.693147180369123816490, 1.90821492927058770002e-10, -746.0, 709.9, -40.0,
+        1.5 * 2**52, 52, 1023, 0.693147180369123816490, 1.90821492927058770002e-10, -746.0, 709.9, -40.0,
         (2.5110154340462048e-08, 2.762020367160025e-07, 2.7557242059340425e-06, 2.4801521052860206e-05,
          0.00019841269886836392, 0.0013888888917370848, 0.008333333333322127, 0.04166666666662381,
          0.16666666666666674, 0.5),
@@ -82,7 +84,9 @@ class Functions(NamedTuple):
     Attributes:
         exp: Of any number.
         expm1: exp(x) - 1, exact near 0.
+        log: Of any number.
         log1p: log(1 + u) of u from 0 to 1.
+        log1p_wide: log(1 + u) of any number.
         sigmoid: 1 / (1 + exp(-x)).
         tanh: Of any number.
         normal: (Phi(x), exp(-x^2 / 2)), Phi the distribution function of the standard normal.
@@ -92,7 +96,9 @@ class Functions(NamedTuple):
 
     exp: object
     expm1: object
+    log: object
     log1p: object
+    log1p_wide: object
     sigmoid: object
     tanh: object
     normal: object
@@ -110,6 +116,8 @@ def functions(dtype):
     least, largest, flat = number(constants.least), number(constants.largest), number(constants.flat)
     centre, far = number(constants.centre), number(constants.far)
     zero, half, one, two, third, tiny = (number(v) for v in (0, 0.5, 1, 2, 1 / 3, 2.0**-60))
+    least_normal, infinite, nan = np.finfo(dtype).smallest_normal, number(np.inf), number(np.nan)
+    digits, up = number(constants.digits), number(2.0**constants.digits)
     exp_part, log_part, tail = (_polynomial(number, c) for c in (constants.exp, constants.log, constants.tail))
 
     @formula
@@ -154,6 +162,25 @@ def functions(dtype):
         return two * s + two * s * (square * log_part(square))
 
     @formula
+    def log(x):
+        small = x < least_normal
+        scaled = select(small, x * up, x)
+        exponent = exponent_of(scaled)
+        f = without_exponent(scaled) - one
+        s = f / (two + f)
+        square = s * s
+        near = two * s + two * s * (square * log_part(square))
+        exponent = select(small, exponent - digits, exponent)
+        y = exponent * high + (near + exponent * low)
+        return select((x > zero) & (x < infinite), y, select(x == zero, -infinite, select(x < zero, nan, x)))
+
+    @formula
+    def log1p_wide(u):
+        t = one + u
+        y = log(t)
+        return select((t > zero) & (t < infinite), y + (u - (t - one)) / t, y)  # what rounding t took away
+
+    @formula
     def sigmoid(x):
         e = exp(-magnitude(x))
         s = one / (one + e)
@@ -175,7 +202,7 @@ def functions(dtype):
         below = density * (r * tail((a - centre) * r))
         return select(x < zero, below, one - below), density
 
-    return Functions(exp, expm1, log1p, sigmoid, tanh, normal, limited, magnitude)
+    return Functions(exp, expm1, log, log1p, log1p_wide, sigmoid, tanh, normal, limited, magnitude)
 
 
 def _polynomial(number, coefficients):
@@ -209,6 +236,45 @@ def power_of_two(typingctx, z):
 
 
 @intrinsic
+def exponent_of(typingctx, x):
+    """n of a normal x = 2^n m with m from the root of 1/2 to that of 2."""
+
+    def codegen(context, builder, signature, args):
+        integer, bits, digits, magic = _layout(x)
+        power = builder.ashr(builder.sub(builder.bitcast(args[0], integer), bits(np.sqrt(0.5))), digits)
+        # An integer that is added to the bits of magic is added to its value.
+        raised = builder.bitcast(builder.add(power, bits(magic)), args[0].type)
+        return builder.fsub(raised, ir.Constant(args[0].type, magic))
+
+    return x(x), codegen
+
+
+@intrinsic
+def without_exponent(typingctx, x):
+    """m of exponent_of."""
+
+    def codegen(context, builder, signature, args):
+        integer, bits, digits, _ = _layout(x)
+        value = builder.bitcast(args[0], integer)
+        power = builder.ashr(builder.sub(value, bits(np.sqrt(0.5))), digits)
+        return builder.bitcast(builder.sub(value, builder.shl(power, digits)), args[0].type)
+
+    return x(x), codegen
+
+
+def _layout(x):
+    """The integer type as wide as a float type, the bits of a number as such, its fraction's digits, and magic."""
+    number, signed = (np.float32, np.int32) if x == types.float32 else (np.float64, np.int64)
+    constants, integer = _CONSTANTS[x.name], ir.IntType(x.bitwidth)
+    return (
+        integer,
+        lambda value: ir.Constant(integer, int(number(value).view(signed))),
+        ir.Constant(integer, constants.digits),
+        constants.magic,
+    )
+
+
+@intrinsic
 def with_sign(typingctx, x, sign):
     """The absolute value of x with the sign of another number."""
 
@@ -239,12 +305,19 @@ def _logistic(x):
     return lambda x: sigmoid(x)
 
 
-@intrinsic
-def largest(typingctx, x, other):
-    """The larger of two numbers, NaN if one is: unlike a comparison it vectorises in the search for a maximum."""
+def _extreme(name):
+    """A function of two numbers that is one of LLVM's."""
 
-    def codegen(context, builder, signature, args):
-        form = ir.FunctionType(args[0].type, [args[0].type] * 2)
-        return builder.call(builder.module.declare_intrinsic("llvm.maximum", [args[0].type], form), args)
+    @intrinsic
+    def value(typingctx, x, other):
+        def codegen(context, builder, signature, args):
+            form = ir.FunctionType(args[0].type, [args[0].type] * 2)
+            return builder.call(builder.module.declare_intrinsic(name, [args[0].type], form), args)
 
-    return x(x, x), codegen
+        return x(x, x), codegen
+
+    return value
+
+
+# The larger and the smaller of two numbers, NaN if one is: unlike comparisons they vectorise in a search.
+largest, smallest = _extreme("llvm.maximum"), _extreme("llvm.minimum")

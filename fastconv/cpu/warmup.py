@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 
 from fastconv import cpu
-from fastconv.elementwise import FUNCTIONS
+from fastconv.elementwise import FUNCTIONS, PAIRS
 from fastconv.errors import DTypeError
 from fastconv.window import Window
 
@@ -44,6 +44,18 @@ def _run_activations(dtype):
         parameters = (0.5,) * function.parameters
         cpu.unary_forward(x, name, parameters)
         cpu.unary_input_grad(x, x, name, parameters)
+    number = x[0, 0, 0]
+    for name, pair in PAIRS.items():
+        parameters = (0.5,) * pair.parameters
+        cpu.binary_forward(x, x, name, parameters)
+        if pair.grads is None:
+            cpu.binary_forward(x, number, name, parameters)
+            cpu.binary_forward(number, x, name, parameters)
+            continue
+        cpu.binary_sum(x, x, name, parameters)
+        for operand in "ab":
+            cpu.binary_grad(x, x, x, name, parameters, operand)
+            cpu.binary_grad(number, x, x, name, parameters, operand)
     for axis in (1, 2):
         cpu.softmax_input_grad(x, cpu.softmax_forward(x, axis, False), axis, False)
         cpu.normalize_grad(x, cpu.normalize_forward(x, axis, 1e-12), axis, 1e-12)

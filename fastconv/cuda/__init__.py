@@ -16,7 +16,7 @@ from fastconv.cuda.activation import (
 from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cuda.distance import normalize_forward, normalize_grad
-from fastconv.cuda.elementwise import unary_forward, unary_input_grad
+from fastconv.cuda.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.matmul import matmul
 from fastconv.cuda.nms import nms
@@ -58,6 +58,9 @@ __all__ = [
     "batch_norm_grad",
     "batch_norm_statistics",
     "batch_norm_weight_grad",
+    "binary_forward",
+    "binary_grad",
+    "binary_sum",
     "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",

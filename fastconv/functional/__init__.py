@@ -40,6 +40,7 @@ from fastconv.functional.box import (
 )
 from fastconv.functional.box_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from fastconv.functional.cross_entropy import cross_entropy, nll_loss, one_hot
 from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
 from fastconv.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout
 from fastconv.functional.elementwise import (
@@ -95,13 +96,14 @@ from fastconv.functional.linear import bilinear, linear, matmul
 from fastconv.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
-    cross_entropy,
+    gaussian_nll_loss,
     huber_loss,
+    kl_div,
     l1_loss,
     mse_loss,
-    nll_loss,
-    one_hot,
+    poisson_nll_loss,
     smooth_l1_loss,
+    soft_margin_loss,
 )
 from fastconv.functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from fastconv.functional.methods import attach
@@ -247,6 +249,7 @@ __all__ = [
     "fractional_max_pool2d_with_indices",
     "fractional_max_pool3d",
     "fractional_max_pool3d_with_indices",
+    "gaussian_nll_loss",
     "ge",
     "gelu",
     "generalized_box_iou",
@@ -266,6 +269,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "le",
@@ -314,6 +318,7 @@ __all__ = [
     "permute",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "poisson_nll_loss",
     "pow",
     "prelu",
     "reciprocal",
@@ -331,6 +336,7 @@ __all__ = [
     "silu",
     "sin",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",

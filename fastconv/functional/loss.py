@@ -1,368 +1,340 @@
-"""Losses, as in torch.nn.functional: computed in float32 for halves, and rounded once.
+"""Losses of pairs of numbers, as in torch.nn.functional: computed in float32 for halves, and rounded once.
 
-Class indices are arrays of integers and get no gradient. Every loss takes `reduction`: "mean", "sum" or "none".
+A backend computes and sums them in one pass. Every gradient is written a second time with differentiable functions,
+for those that are to have gradients themselves.
 """
 
 import math
 
 from fastconv import backend
-from fastconv.arrays import describe, is_cupy, is_float, namespace_of
-from fastconv.autograd import Tensor, is_grad_enabled, raw, record
+from fastconv.arrays import describe, is_cupy, namespace_of
+from fastconv.autograd import is_grad_enabled, raw, record, wants_grad
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import logsigmoid
-from fastconv.functional.elementwise import abs, cast, clamp, log, log1p, masked, square, unary
-from fastconv.functional.indexing import pick
-from fastconv.functional.operands import (
-    accumulator,
-    array,
-    as_int,
-    as_reduction,
-    check_broadcast,
-    is_number,
-    number,
-    quiet,
-    wrapped,
+from fastconv.functional.elementwise import (
+    abs,
+    cast,
+    clamp,
+    div,
+    exp,
+    log,
+    log1p,
+    masked,
+    mul,
+    sigmoid,
+    sign,
+    square,
+    sub,
 )
-from fastconv.functional.reduction import mean, sum, summed
-from fastconv.functional.shape import reshape, unsqueeze
-from fastconv.functional.softmax import log_softmax, softmax
+from fastconv.functional.loss_parts import (
+    OLD,
+    as_given,
+    bound,
+    brought_together,
+    documented,
+    factor,
+    finish,
+    floating,
+    is_nan_somewhere,
+    pair,
+    pointwise,
+    same_shape,
+    undifferentiated,
+    warn,
+    wide,
+)
+from fastconv.functional.operands import REDUCTIONS, array, as_reduction, is_number, result_dtype
+from fastconv.functional.reduction import sum
+from fastconv.functional.shape import unsqueeze
 
-_DOC = """{what}, as torch.nn.functional.{name}.
-
-    Args:
-        input: {input}.
-        target: {target}.{args}
-        reduction: "mean", "sum" or "none".
-
-    Returns:
-        {returns}; dtype of input; a Tensor if an argument is one.
-
-    Raises:
-        ShapeError: Shapes disagree, {refused}or reduction is none of the three.
-        DTypeError: Dtypes differ or are of the wrong kind, or an argument is no array.
-        DeviceError: The arrays live on different devices; nothing is copied in silence.
-    """
-
-
-def _documented(what, args="", refused="", input="Tensor or array of any shape", target="The same shape and dtype",
-                returns='A number, or with "none" the shape of input'):  # fmt: skip
-    def decorate(function):
-        function.__doc__ = _DOC.format(
-            what=what, name=function.__name__, args=args, refused=refused, input=input, target=target, returns=returns
-        )
-        return function
-
-    return decorate
+_WEIGHT = "\n        weight: Factor of each loss, of the shape of input; or None."
+_MEAN_OF = " With a weight the mean is divided by its sum."
+_SQUARE = (lambda dy, a, b: dy * ((a - b) * 2), lambda dy, a, b: dy * ((b - a) * 2))
+_ABSOLUTE = (lambda dy, a, b: dy * sign(a - b), lambda dy, a, b: dy * sign(b - a))
 
 
-def _finish(name, losses, reduction, dtype, *operands):
-    """The losses, a Tensor, brought together in the dtype of the input; an array if no operand is a Tensor."""
-    reduction = as_reduction(name, reduction)
-    y = cast(losses if reduction == "none" else (mean if reduction == "mean" else sum)(losses), dtype)
-    return y if any(isinstance(v, Tensor) for v in operands) else y.data
+def _weighted(name, losses, input, weight, reduction, divide):
+    """Losses times a weight, brought together; the mean divided by the sum of the weights, or by their number."""
+    w = array(name, "weight", weight)
+    if w.shape != raw(input).shape:
+        raise ShapeError(name, "weight", list(w.shape), f"{list(raw(input).shape)}, the shape of input")
+    losses = mul(losses, weight)
+    if reduction == "mean" and divide:
+        return div(sum(losses), sum(weight))
+    return brought_together(losses, reduction)
 
 
-def _wide(value, dtype):
-    """A Tensor of an operand, in the dtype that its sums are kept in."""
-    return cast(value if isinstance(value, Tensor) else Tensor(value), accumulator(dtype))
+@documented("The squared difference", more=_WEIGHT + _MEAN_OF)
+def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    reduction = as_reduction("mse_loss", reduction, size_average, reduce)
+    x, t = pair("mse_loss", input, target)
+    y = pointwise("mse_loss", "square", x, t, _SQUARE, reduction if weight is None else "none")
+    return y if weight is None else _weighted("mse_loss", y, input, weight, reduction, True)
 
 
-def _float(name, argument, value, like=None):
-    """The plain array of a floating operand, of the dtype of input where that is given."""
-    x = array(name, argument, value)
-    if not is_float(x):
-        raise DTypeError(name, argument, x.dtype.name, "a floating dtype")
-    if like is not None and x.dtype.name != like.dtype.name:
-        raise DTypeError(name, argument, x.dtype.name, f"{like.dtype.name}, the dtype of input")
-    return x
+@documented("The absolute difference; of integers in integers, without a mean", more=_WEIGHT + _MEAN_OF)
+def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
+    reduction = as_reduction("l1_loss", reduction, size_average, reduce)
+    return _absolute("l1_loss", input, target, reduction, weight)
 
 
-def _pair(name, input, target, reduction, **factors):
-    """Wide Tensors of input, target and the factors that broadcast with them; and what finishes the losses."""
-    x, t = _float(name, "input", input), array(name, "target", target)
-    _float(name, "target", target, x)
-    if x.shape != t.shape:
-        raise ShapeError(name, "target", list(t.shape), f"{list(x.shape)}, the shape of input", "nothing is broadcast")
-    present = {argument: _float(name, argument, v, x) for argument, v in factors.items() if v is not None}
-    backend.of(x, t, *present.values())
-    for argument, factor in present.items():
-        if check_broadcast(name, {"input": x, argument: factor}) != x.shape:
-            raise ShapeError(name, argument, list(factor.shape), f"a shape that broadcasts to {list(x.shape)}")
-    operands, dtype = (input, target, *factors.values()), x.dtype.newbyteorder("=")
-
-    def finish(losses):
-        return _finish(name, losses, reduction, dtype, *operands)
-
-    return *(None if v is None else _wide(v, dtype) for v in operands), finish
+def _absolute(name, input, target, reduction, weight=None):
+    kinds = [array(name, argument, v).dtype.kind for argument, v in (("input", input), ("target", target))]
+    if "b" in kinds:
+        raise DTypeError(name, "input" if kinds[0] == "b" else "target", "bool", "numbers", "convert it first")
+    if all(kind in "iu" for kind in kinds):
+        y = abs(sub(input, target))
+        if reduction == "mean" and weight is None:
+            raise DTypeError(name, "input", "integers", "a floating dtype for a mean")
+    else:
+        x, t = pair(name, input, target)
+        y = pointwise(name, "absolute", x, t, _ABSOLUTE, reduction if weight is None else "none")
+        if weight is None:
+            return y
+    return brought_together(y, reduction) if weight is None else _weighted(name, y, input, weight, reduction, True)
 
 
-@_documented("The squared difference")
-def mse_loss(input, target, reduction="mean"):
-    x, t, finish = _pair("mse_loss", input, target, reduction)
-    return finish(square(x - t))
-
-
-@_documented("The absolute difference")
-def l1_loss(input, target, reduction="mean"):
-    x, t, finish = _pair("l1_loss", input, target, reduction)
-    return finish(abs(x - t))
-
-
-def _bound(name, argument, value, least):
-    if not is_number(value):
-        raise DTypeError(name, argument, describe(value), "a number")
-    if not (value >= 0 if least else value > 0):
-        raise ShapeError(name, argument, value, "at least 0" if least else "more than 0")
-    return number(value)
-
-
-@_documented("d * d / (2 * beta) where d = abs(input - target) is less than beta, otherwise d - beta / 2",
-             "\n        beta: Where the two meet; 0 gives l1_loss.", "beta is negative ")  # fmt: skip
-def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
-    beta = _bound("smooth_l1_loss", "beta", beta, True)
-    x, t, finish = _pair("smooth_l1_loss", input, target, reduction)
+@documented("d * d / (2 * beta) where d = abs(input - target) is less than beta, otherwise d - beta / 2",
+            refused="beta is negative ", more="\n        beta: Where the two meet; 0 gives l1_loss.")  # fmt: skip
+def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
+    name, reduction = "smooth_l1_loss", as_reduction("smooth_l1_loss", reduction, size_average, reduce)
+    beta = bound(name, "beta", beta, True)
     if beta == 0:
-        return finish(abs(x - t))
-
-    def compute(xp, d):
-        size = xp.abs(d)
-        return xp.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta)
-
-    def gradient(dy, d):
-        return dy * clamp(d * (1 / beta), -1.0, 1.0)
-
-    return finish(unary("smooth_l1_loss", x - t, compute, gradient, "input"))
+        return _absolute(name, input, target, reduction)
+    x, t = pair(name, input, target)
+    slopes = (
+        lambda dy, a, b: dy * clamp((a - b) * (1 / beta), -1.0, 1.0),
+        lambda dy, a, b: dy * clamp((b - a) * (1 / beta), -1.0, 1.0),
+    )
+    return pointwise(name, "smooth_l1", x, t, slopes, reduction, beta)
 
 
-@_documented("d * d / 2 where d = abs(input - target) is at most delta, otherwise delta * (d - delta / 2)",
-             "\n        delta: Where the two meet, more than 0.", "delta is not positive ")  # fmt: skip
-def huber_loss(input, target, reduction="mean", delta=1.0):
-    delta = _bound("huber_loss", "delta", delta, False)
-    x, t, finish = _pair("huber_loss", input, target, reduction)
-
-    def compute(xp, d):
-        size = xp.abs(d)
-        return xp.where(size <= delta, size * size * 0.5, delta * (size - 0.5 * delta))
-
-    return finish(unary("huber_loss", x - t, compute, lambda dy, d: dy * clamp(d, -delta, delta), "input"))
-
-
-_FACTOR = "\n        weight: Factor of each loss, broadcast to the shape of input; or None."
-
-
-@_documented("Binary cross-entropy of probabilities, whose logarithms are at least -100", _FACTOR,
-             "on the CPU a probability is not in 0 to 1, ", "Probabilities, of any shape")  # fmt: skip
-def binary_cross_entropy(input, target, weight=None, reduction="mean"):
-    x, t, w, finish = _pair("binary_cross_entropy", input, target, reduction, weight=weight)
-    if not is_cupy(x.data):  # on a GPU, where nobody waits for the answer, the loss is NaN
-        outside = x.data[(x.data < 0) | (x.data > 1)]
-        if outside.size:
-            raise ShapeError("binary_cross_entropy", "input", outside[0].item(), "probabilities, 0 to 1")
-    losses = _cross_entropy_of_probabilities(x, t)
-    return finish(losses if w is None else losses * w)
+@documented("d * d / 2 where d = abs(input - target) is at most delta, otherwise delta * (d - delta / 2)", "",
+            "delta is not positive ", "\n        delta: Where the two meet, more than 0." + _WEIGHT,
+            dtype="dtype of input")  # fmt: skip
+def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
+    name, reduction = "huber_loss", as_reduction("huber_loss", reduction)
+    delta = bound(name, "delta", delta, False)
+    dtype = floating(name, "input", input).dtype.newbyteorder("=")
+    _same_if_differentiated(name, input, target)
+    x, t = pair(name, input, target)
+    slopes = (
+        lambda dy, a, b: dy * clamp(a - b, -delta, delta),
+        lambda dy, a, b: dy * clamp(b - a, -delta, delta),
+    )
+    y = pointwise(name, "huber", x, t, slopes, reduction if weight is None else "none", delta, dtype=dtype)
+    return y if weight is None else _weighted(name, y, input, weight, reduction, False)
 
 
-def _cross_entropy_of_probabilities(x, t):
-    xp = namespace_of(x.data)
-    with quiet():
-        yes, no = xp.maximum(xp.log(x.data), -100), xp.maximum(xp.log1p(-x.data), -100)
-        y = xp.asarray((t.data - 1) * no - t.data * yes)
+def _same_if_differentiated(name, input, target):
+    """Refuse operands of two dtypes whose gradients are wanted, for which PyTorch has none."""
+    x, t = raw(input), array(name, "target", target)
+    if x.dtype.name != t.dtype.name and is_grad_enabled() and (wants_grad(input) or wants_grad(target)):
+        raise DTypeError(name, "target", t.dtype.name, f"{x.dtype.name}, the dtype of input, for a gradient")
 
-    def rule(dy, _):
+
+_FACTOR = "\n        weight: Factor of each loss, broadcast to the shape of input; or None. It has no gradient."
+_LEAST = 1e-12  # least product of a probability and its complement that a gradient divides by
+
+
+@documented("Binary cross-entropy of probabilities, whose logarithms are at least -100", _FACTOR + OLD,
+            "on the CPU a probability is not in 0 to 1, ", input="Probabilities, of any shape",
+            target="The same shape and dtype", dtype="dtype of input")  # fmt: skip
+def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
+    name = "binary_cross_entropy"
+    reduction = as_reduction(name, reduction, size_average, reduce)
+    x = floating(name, "input", input)
+    t = floating(name, "target", target, x)
+    backend.of(x, t)
+    same_shape(name, input, target)
+    w, dtype = factor(name, "weight", weight, x), x.dtype.newbyteorder("=")
+    slopes = (
+        lambda dy, a, b: _entropy_slope(dy, a, b),
+        lambda dy, a, b: dy * (log1p(-a) - log(a)),
+    )
+    if w is None:
+        y = pointwise(name, "entropy", input, target, slopes, reduction)
+    else:
+        losses = pointwise(name, "entropy", wide(input, dtype), wide(target, dtype), slopes, "none")
+        y = finish(losses * cast(w, losses.dtype), reduction, dtype, input, target, weight)
+    if is_nan_somewhere(y):  # as is every loss of what is no probability; on a GPU this is what tells
+        for argument, v in (("input", x), ("target", t)):
+            outside = v[~((v >= 0) & (v <= 1))]
+            if outside.size and (argument == "input" or not math.isnan(float(outside.ravel()[0]))):
+                raise ShapeError(name, argument, float(outside.ravel()[0]), "probabilities, 0 to 1")
+    return as_given(y, input, target, weight)
+
+
+def _entropy_slope(dy, x, t):
+    """dy * (x - t) / (x (1 - x)), whose gradients add a little where it limits its denominator, as in PyTorch."""
+    a, b, d = raw(x), raw(t), raw(dy)
+    xp = namespace_of(a)
+    y = xp.asarray(d * ((a - b) / xp.maximum((1 - a) * a, _LEAST)))
+
+    def rule(g, _):
+        near, far = x + _LEAST, 1 - x + _LEAST
         return (
-            lambda: dy * ((x - t) / clamp((1 - x) * x, min=1e-12)),
-            lambda: dy * (log1p(-x) - log(x)),
+            lambda: _of_shape(g * (x - t) / (near * far), dy),
+            lambda: g * dy * (x * x - 2 * x * t + t) / square(near * far),
+            lambda: -g * dy / ((1 - x) * x),
         )
 
-    return record("binary_cross_entropy", y, (x, t), rule, saves=(x, t))
+    return record("binary_cross_entropy", y, (dy, x, t), rule, (dy, x, t))
 
 
-@_documented("Binary cross-entropy of unnormalised scores, without overflow",
-             _FACTOR + "\n        pos_weight: Factor of target, broadcast to the shape of input; or None.",
-             input="Scores, of any shape")  # fmt: skip
-def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
+def _of_shape(gradient, dy):
+    """The gradient of dy, which was broadcast if it has no axes."""
+    return sum(gradient) if raw(dy).ndim == 0 else gradient
+
+
+@documented("Binary cross-entropy of unnormalised scores, without overflow", _FACTOR + OLD,
+            more="\n        pos_weight: Factor of target, broadcast to the shape of input; or None; without gradient.",
+            input="Scores, of any shape", target="Probabilities, of the shape of input",
+            dtype="dtype of target")  # fmt: skip
+def binary_cross_entropy_with_logits(
+    input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None
+):
     name = "binary_cross_entropy_with_logits"
-    x, t, w, p, finish = _pair(name, input, target, reduction, weight=weight, pos_weight=pos_weight)
-    certain = logsigmoid(x)  # and log(1 - sigmoid(x)) is this less x
-    losses = (1 - t) * x - (certain if p is None else ((p - 1) * t + 1) * certain)
-    return finish(losses if w is None else losses * w)
+    reduction = as_reduction(name, reduction, size_average, reduce)
+    x, dtype = floating(name, "input", input), floating(name, "target", target).dtype.newbyteorder("=")
+    same_shape(name, input, target)
+    w, p = factor(name, "weight", weight, x), factor(name, "pos_weight", pos_weight, x)
+    x, t = pair(name, input, target)
+    slopes = lambda dy, a, b: dy * (sigmoid(a) - b), lambda dy, a, b: -dy * a
+    if w is None and p is None:
+        y = pointwise(name, "entropy_of_logits", x, t, slopes, reduction, dtype=dtype)
+        return as_given(y, input, target)
+    x, t = wide(x, raw(x).dtype), wide(t, raw(t).dtype)
+    if p is None:
+        losses = pointwise(name, "entropy_of_logits", x, t, slopes, "none")
+    else:
+        losses = (1 - t) * x - ((cast(p, t.dtype) - 1) * t + 1) * logsigmoid(x)
+    if w is not None:
+        losses = losses * cast(w, losses.dtype)
+    return finish(losses, reduction, dtype, input, target, weight, pos_weight)
 
 
-_CLASS_ARGS = """
-        weight: [C], factor of each class; or None.
-        ignore_index: A class that does not count."""
-_ONE_A_TARGET = 'A number, the mean being weighted by the factors of the classes; or with "none" one a target'
+@documented("The Kullback-Leibler divergence of log-probabilities from probabilities",
+            input="Log-probabilities, of any shape", reductions='"mean", "batchmean", "sum" or "none"; "batchmean" is '
+            "the sum\n            divided by the first size of input",
+            more="\n        log_target: Whether target holds log-probabilities too.")  # fmt: skip
+def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
+    if reduction == "mean" and size_average is None and reduce is None:
+        warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' "
+             "divides only by the batch size, and aligns with the KL div math definition.")  # fmt: skip
+    reduction = as_reduction("kl_div", reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
+    x = floating("kl_div", "input", input)
+    floating("kl_div", "target", target)
+    a, b = pair("kl_div", input, target, warns=False)
+    how = "sum" if reduction == "batchmean" else reduction
+    if log_target:
+        slopes = lambda dy, a, b: -dy * exp(b), lambda dy, a, b: dy * (exp(b) * (b - a + 1))
+        y = pointwise("kl_div", "divergence_of_logs", a, b, slopes, how)
+    else:
+        slopes = lambda dy, a, b: -dy * b, lambda dy, a, b: dy * (_log_or_zero(b) + b / b - a)
+        y = pointwise("kl_div", "divergence", a, b, slopes, how)
+    return div(y, x.shape[0]) if reduction == "batchmean" and x.ndim else y
 
 
-@_documented("The negative log-likelihood of classes", _CLASS_ARGS, "on the CPU a class is out of range, ",
-             "Log-probabilities, [C], [N, C] or [N, C, ...]", "Classes, integers, the shape of input without C",
-             _ONE_A_TARGET)  # fmt: skip
-def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
-    x = _float("nll_loss", "input", input)
-    losses, each = _of_classes("nll_loss", _wide(input, x.dtype), x, target, weight, ignore_index)
-    return _average("nll_loss", losses, each, reduction, x.dtype, input, target, weight)
+def _log_or_zero(b):
+    """log(b), 0 where b is 0."""
+    return masked(log(b), raw(b) != 0)
 
 
-@_documented("Cross-entropy of unnormalised scores with classes, or with probabilities of classes",
-             _CLASS_ARGS + "\n        label_smoothing: Share of the target that is spread over all classes, 0 to 1.",
-             "label_smoothing or, on the CPU, a class is out of range, ", "Scores, [C], [N, C] or [N, C, ...]",
-             "Classes, integers, the shape of input without C; or probabilities, the shape and dtype of input",
-             _ONE_A_TARGET)  # fmt: skip
-def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    x, t = _float("cross_entropy", "input", input), array("cross_entropy", "target", target)
-    if not (is_number(label_smoothing) and 0 <= label_smoothing <= 1):
-        raise ShapeError("cross_entropy", "label_smoothing", label_smoothing, "0 to 1")
-    share = number(label_smoothing)
-    if is_float(t):
-        logs = log_softmax(_wide(input, x.dtype), _class_axis("cross_entropy", x))
-        losses = _of_probabilities(logs, x, target, weight, ignore_index, share)
-        return _finish("cross_entropy", losses, reduction, x.dtype.newbyteorder("="), input, target, weight)
-    losses, each = _cross_entropy_of_classes(input, x, t, weight, ignore_index, share)
-    return _average("cross_entropy", losses, each, reduction, x.dtype, input, target, weight)
+@documented("The negative log-likelihood of counts under Poisson distributions",
+            "\n        log_input: Whether input holds the logarithms of the expectations."
+            "\n        full: Whether to add Stirling's approximation of the logarithm of target's factorial."
+            "\n        size_average, reduce: The older spelling of reduction, which decides where one of them is given."
+            "\n        eps: Added to the expectations before their logarithm is taken, unless log_input.",
+            input="Expectations or their logarithms, of any shape", dtype="the dtype that both combine to, float32 for "
+            "two of integers")  # fmt: skip
+def poisson_nll_loss(
+    input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"
+):
+    name = "poisson_nll_loss"
+    reduction = as_reduction(name, reduction, size_average, reduce)
+    if not is_number(eps):
+        raise DTypeError(name, "eps", describe(eps), "a number")
+    x, t = pair(name, input, target, warns=False, integers=True)
+    if log_input:
+        function, parameters = "poisson_of_logs", ()
+        slopes = lambda dy, a, b: dy * (exp(a) - b), lambda dy, a, b: -dy * a
+    else:
+        function, parameters = "poisson", (float(eps),)
+        slopes = lambda dy, a, b: dy * (1 - b / (a + eps)), lambda dy, a, b: -dy * log(a + eps)
+    if not full:
+        return pointwise(name, function, x, t, slopes, reduction, *parameters)
+    dtype = raw(x).dtype
+    x, t = wide(x, dtype), wide(t, dtype)
+    stirling = masked(t * log(t) - t + log(t * (2 * math.pi)) * 0.5, t.data > 1)
+    losses = pointwise(name, function, x, t, slopes, "none", *parameters) + stirling
+    return finish(losses, reduction, dtype, input, target)
 
 
-def _cross_entropy_of_classes(input, x, t, weight, ignore_index, share):
-    """Losses of the scores x of input with class indices t, by the operators, and the plain factor of each."""
-    name = "cross_entropy"
-    axis, ignored = _class_axis(name, x), as_int(name, "ignore_index", ignore_index)
-    _check_classes(name, x, t, axis)
-    factors = _factors(name, weight, x, axis)
-    xp = backend.namespace(x, t)
-    counted = xp.asarray(t != ignored)
-    classes = t.astype("int64", copy=False)
-    w = None if factors is None else raw(weight)
-    scores = input if isinstance(input, Tensor) else Tensor(input)
-    scores = scores if axis else unsqueeze(scores, 0)
-    arguments = (classes if axis else classes[None], w, ignored, share)
-    losses, logsumexp = backend.of(x, t, w).cross_entropy_forward(raw(scores), *arguments)
-
-    def rule(dlosses, _):
-        return (lambda: _cross_entropy_grad(dlosses, scores, logsumexp, arguments),)
-
-    losses = record(name, losses, (scores,), rule, saves=(scores,))
-    each = counted.astype(losses.dtype)
-    if factors is not None and x.shape[axis]:
-        each = xp.asarray(factors.reshape(-1)[xp.clip(xp.where(counted, classes, 0), 0, x.shape[axis] - 1)] * each)
-    return (losses if axis else reshape(losses, ())), each
-
-
-def _cross_entropy_grad(dlosses, scores, logsumexp, arguments):
-    """dx; of differentiable functions if somebody may ask for its gradient."""
-    if not is_grad_enabled():
-        plain = raw(dlosses), raw(scores), logsumexp, *arguments
-        return Tensor(backend.of(*plain[:3]).cross_entropy_grad(*plain))
-    classes, w, ignored, share = arguments
-    x = _wide(scores, scores.dtype)
-    xp = namespace_of(x.data)
-    counted = xp.asarray(classes != ignored)
-    count = x.shape[1]
-    factors = xp.ones(count, x.dtype) if w is None else w.astype(x.dtype)
-    factors = factors.reshape(-1, *(1,) * (x.ndim - 2))
-    known = xp.expand_dims(xp.where(counted, classes, 0), 1)
-    hits = xp.arange(count).reshape(factors.shape) == known
-    shares = xp.expand_dims(counted, 1) * factors * (hits * (1 - share) + share / max(count, 1))
-    totals = summed(shares, (1,), x.dtype, True)
-    return cast(
-        unsqueeze(masked(dlosses, counted), 1) * (softmax(x, 1) * Tensor(totals) - Tensor(shares)), scores.dtype
-    )
+@documented("The negative log-likelihood under normal distributions",
+            "\n        var: Variances, of the shape of input, or with one size of 1, or without the last axis, or a "
+            "float."
+            "\n        full: Whether to add log(2 pi) / 2."
+            "\n        eps: Least variance; the gradient passes it unchanged.", "on the CPU a variance is negative, ",
+            input="Means, of any shape", dtype="the dtype that all combine to")  # fmt: skip
+def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
+    name = "gaussian_nll_loss"
+    reduction, x, t = as_reduction(name, reduction), array(name, "input", input), array(name, "target", target)
+    if not is_number(eps):
+        raise DTypeError(name, "eps", describe(eps), "a number")
+    for argument, v in (("input", x), ("target", t)):
+        if v.dtype.kind == "b":
+            raise DTypeError(name, argument, "bool", "numbers", "convert it first")
+    if isinstance(var, float):
+        v = namespace_of(x).full(x.shape, var, floating(name, "input", input).dtype)
+        backend.of(x, t, v)
+        spread = v
+    else:
+        v = floating(name, "var", var)
+        backend.of(x, t, v)
+        spread = _variances(name, x, v, var)
+    negative = var < 0 if isinstance(var, float) else not is_cupy(v) and bool((v < 0).any())
+    if negative:
+        raise ShapeError(name, "var", "a negative number", "at least 0")
+    dtype = result_dtype(name, (x, t, v))
+    spread = wide(spread, dtype)
+    floor = namespace_of(v).maximum(spread.data, spread.dtype.type(eps))
+    spread = record(name, namespace_of(v).asarray(floor), (spread,), lambda dy, _: (lambda: dy,))
+    losses = (log(spread) + square(wide(input, dtype) - wide(target, dtype)) / spread) * 0.5
+    if full:
+        losses = losses + 0.5 * math.log(2 * math.pi)
+    return finish(losses, reduction, dtype, input, target, var)
 
 
-def _class_axis(name, x):
-    if x.ndim == 0:
-        raise ShapeError(name, "input", "an array without axes", "[C], [N, C] or [N, C, ...]")
-    return min(x.ndim - 1, 1)
+def _variances(name, x, v, var):
+    """Variances in a shape that broadcasts with that of x."""
+    if v.shape == x.shape:
+        return var
+    if x.shape[:-1] == v.shape:
+        return unsqueeze(var, -1)
+    differing = [size for own, size in zip(x.shape, v.shape, strict=False) if own != size]
+    if x.ndim != v.ndim or differing != [1]:
+        expected = f"{list(x.shape)}, the shape of input, one of these sizes as 1, or all but the last"
+        raise ShapeError(name, "var", list(v.shape), expected)
+    return var
 
 
-def _check_classes(name, x, t, axis):
-    """The shape of x without the axis of its classes, which is that of their indices t."""
-    if t.dtype.kind not in "iu":
-        raise DTypeError(name, "target", t.dtype.name, "integers, the indices of classes")
-    shape = x.shape[:axis] + x.shape[axis + 1 :]
-    if t.shape != shape:
-        raise ShapeError(name, "target", list(t.shape), f"{list(shape)}, the shape of input {list(x.shape)} without C")
-    return shape
+@documented("log(1 + exp(-target * input)), infinite where the exponential is", dtype="dtype of input",
+            target="Classes, 1 or -1, of a shape that broadcasts to that of input; it has no gradient")  # fmt: skip
+def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    name = "soft_margin_loss"
+    reduction = as_reduction(name, reduction, size_average, reduce)
+    x, t = floating(name, "input", input), array(name, "target", target)
+    undifferentiated(name, "target", target)
+    if t.dtype.kind == "b" and is_grad_enabled() and wants_grad(input):
+        raise DTypeError(name, "target", "bool", "numbers for a gradient", "convert it first")
+    a, b = pair(name, input, target, warns=False)
+    if raw(a).shape != x.shape:
+        raise ShapeError(name, "target", list(t.shape), f"a shape that broadcasts to {list(x.shape)}")
+    slopes = lambda dy, a, b: -dy * b * _odds(a * b), lambda dy, a, b: -dy * a * _odds(a * b)
+    return pointwise(name, "soft_margin", a, b, slopes, reduction, dtype=x.dtype.newbyteorder("="))
 
 
-def _factors(name, weight, x, axis):
-    """Factors of the classes, [C, 1, ...], wide; or None."""
-    if weight is None:
-        return None
-    w = _float(name, "weight", weight, x)
-    if w.shape != (x.shape[axis],):
-        raise ShapeError(name, "weight", list(w.shape), f"[{x.shape[axis]}], one a class of input {list(x.shape)}")
-    backend.of(x, w)
-    return w.astype(accumulator(x.dtype), copy=False).reshape(-1, *(1,) * (x.ndim - axis - 1))
-
-
-def _of_classes(name, logs, x, target, weight, ignore_index):
-    """Losses of the log-probabilities of an array x with class indices, and the plain factor of each."""
-    axis, t = _class_axis(name, x), array(name, "target", target)
-    classes, ignored = x.shape[axis], as_int(name, "ignore_index", ignore_index)
-    shape = _check_classes(name, x, t, axis)
-    xp = backend.namespace(x, t)
-    counted = xp.asarray(t != ignored)
-    wrong = xp.asarray(counted & ((t < 0) | (t >= classes)))
-    if not is_cupy(t) and wrong.any():
-        first = f"class {int(t[wrong][0])}"
-        raise ShapeError(name, "target", first, f"0 to {classes - 1}, or ignore_index {ignored}")
-    factors = _factors(name, weight, x, axis)
-    each = xp.where(wrong, math.nan, counted).astype(logs.dtype)  # NaN on a GPU, where nobody waits for the answer
-    if not classes:  # then nothing is counted, and there is nothing to pick
-        return sum(logs, axis), each
-    known = xp.where(counted & ~wrong, t, 0).astype("int64")
-    if factors is not None:
-        each = xp.asarray(factors.reshape(-1)[known] * each)
-    return masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each, each
-
-
-def _average(name, losses, each, reduction, dtype, *operands):
-    """The losses brought together, the mean weighted by the factors of the classes."""
-    dtype = dtype.newbyteorder("=")
-    if reduction == "mean":
-        losses, reduction = sum(losses) / summed(each, tuple(range(each.ndim)), each.dtype), "none"
-    return _finish(name, losses, reduction, dtype, *operands)
-
-
-def _of_probabilities(logs, x, target, weight, ignore_index, smoothing):
-    """Losses of the log-probabilities of an array x with probabilities of classes."""
-    axis, t = _class_axis("cross_entropy", x), _float("cross_entropy", "target", target, x)
-    if t.shape != x.shape:
-        raise ShapeError("cross_entropy", "target", list(t.shape), f"{list(x.shape)}, the shape of input")
-    if as_int("cross_entropy", "ignore_index", ignore_index) >= 0:
-        raise ShapeError("cross_entropy", "ignore_index", ignore_index, "a negative one for probabilities of classes")
-    backend.of(x, t)
-    share = _wide(target, x.dtype)
-    if smoothing:
-        share = share * (1 - smoothing) + smoothing / x.shape[axis]
-    factors = _factors("cross_entropy", weight, x, axis)
-    return -sum(logs * share if factors is None else logs * share * factors, axis)
-
-
-def one_hot(tensor, num_classes=-1):
-    """Ones at class indices, as torch.nn.functional.one_hot.
-
-    Args:
-        tensor: Class indices, integers of any shape.
-        num_classes: How many classes; -1 for one more than the largest index.
-
-    Returns:
-        int64, the shape of tensor and [num_classes] after it; a Tensor for a Tensor. On a GPU, where nobody waits for
-        the answer, an index out of range gives zeros alone.
-
-    Raises:
-        ShapeError: On the CPU an index is out of range; or there is none to tell the number from.
-        DTypeError: tensor is no array of integers.
-    """
-    x, count = array("one_hot", "tensor", tensor), as_int("one_hot", "num_classes", num_classes)
-    if x.dtype.kind not in "iu":
-        raise DTypeError("one_hot", "tensor", x.dtype.name, "integers")
-    if count == -1:
-        if x.size == 0:
-            raise ShapeError("one_hot", "num_classes", -1, "a number, where there is no index to tell it from")
-        count = int(x.max()) + 1
-    if not is_cupy(x):
-        wrong = x[(x < 0) | (x >= count)]
-        if wrong.size:
-            raise ShapeError("one_hot", "tensor", f"class {int(wrong[0])}", f"0 to {count - 1}")
-    xp = namespace_of(x)
-    return wrapped((xp.expand_dims(x, -1) == xp.arange(count)).astype("int64"), tensor)
+def _odds(z):
+    e = exp(-z)
+    return e / (1 + e)

@@ -9,6 +9,7 @@ import importlib
 import numbers
 import operator as operators
 import sys
+import warnings
 
 import numpy
 
@@ -257,23 +258,30 @@ def as_ints(operator, argument, values):
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def as_reduction(operator, reduction, size_average=None, reduce=None):
+def as_reduction(operator, reduction, size_average=None, reduce=None, known=REDUCTIONS):
     """How a loss brings its values together: one of REDUCTIONS.
 
     Args:
         operator: Public name, for messages.
         reduction: One of them, or PyTorch's old name of "mean", "elementwise_mean".
         size_average, reduce: PyTorch's older spelling, which decides where one of the two is given.
+        known: The names that reduction may be.
 
     Raises:
         ShapeError: reduction is none of them.
     """
     if size_average is not None or reduce is not None:
         averaged, reduced = (value is None or bool(value) for value in (size_average, reduce))
-        return ("mean" if averaged else "sum") if reduced else "none"
-    if isinstance(reduction, str) and reduction in (*REDUCTIONS, "elementwise_mean"):
-        return "mean" if reduction == "elementwise_mean" else reduction
-    raise ShapeError(operator, "reduction", repr(reduction), " or ".join(map(repr, REDUCTIONS)))
+        reduction = ("mean" if averaged else "sum") if reduced else "none"
+        text = f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead."
+        warnings.warn(text, UserWarning, stacklevel=4)
+    elif isinstance(reduction, str) and reduction == "elementwise_mean":
+        text = "reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead."
+        warnings.warn(text, UserWarning, stacklevel=4)
+        reduction = "mean"
+    elif not (isinstance(reduction, str) and reduction in known):
+        raise ShapeError(operator, "reduction", repr(reduction), " or ".join(map(repr, known)))
+    return reduction
 
 
 def wrapped(y, *inputs):

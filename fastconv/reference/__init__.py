@@ -16,7 +16,7 @@ from fastconv.reference.activation import (
 )
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.reference.distance import normalize_forward, normalize_grad
-from fastconv.reference.elementwise import unary_forward, unary_input_grad
+from fastconv.reference.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
 from fastconv.reference.nms import nms
@@ -57,6 +57,9 @@ __all__ = [
     "batch_norm_grad",
     "batch_norm_statistics",
     "batch_norm_weight_grad",
+    "binary_forward",
+    "binary_grad",
+    "binary_sum",
     "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",
