@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from fastconv import backend, functional
+from fastconv import backend, functional, nn
 from fastconv.autograd import Tensor, grad
 from fastconv.creation import tensor
 from fastconv.errors import FastconvError
@@ -27,8 +27,13 @@ RANDOM = {
     "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
 }  # fmt: skip
 
+# Functions whose arguments a sample names in another order than PyTorch does.
+ORDER = {"embedding": lambda function: lambda weight, input, **named: function(input, weight, **named)}
+
 # Samples that we answer differently on purpose: operator and a function of the sample; why stands beside it.
 DIFFERENT = {
+    # Weights that are drawn.
+    "scaled_dot_product_attention": lambda sample: sample.kwargs.get("dropout_p", 0.0) > 0.0,
     # PyTorch multiplies the gradient with 1 / 6 of float32, in float64 too.
     "hardsigmoid": lambda sample: sample.input.dtype == torch.float64,
 }
@@ -66,6 +71,8 @@ def _converted(value, convert):
         return type(value)(_converted(v, convert) for v in value)
     if isinstance(value, dict):
         return {key: _converted(v, convert) for key, v in value.items()}
+    if isinstance(value, torch.nn.Module) and convert is _ours:
+        return getattr(nn, type(value).__name__)()
     return _dtype(value) if convert is _ours else value
 
 
@@ -93,11 +100,17 @@ def _call(function, sample, convert):
     arguments = _converted((sample.input, *sample.args), convert)
     named = _converted(sample.kwargs, convert)
     kind = Tensor if convert is _ours else torch.Tensor
-    with warnings.catch_warnings():
+    # The other ways to attention have no second derivatives.
+    composed = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with warnings.catch_warnings(), composed:
         # PyTorch's advice to its users, and ours where we give the same
         warnings.simplefilter("ignore", Warning if kind is torch.Tensor else UserWarning)
         results = function(*arguments, **named)
     return results if isinstance(results, tuple) else (results,), _leaves((arguments, named), kind)
+
+
+def _function(name):
+    return ORDER.get(name, lambda function: function)(getattr(functional, name))
 
 
 def _compare(what, mine, theirs, dtype, moved=None):
@@ -119,7 +132,7 @@ def _compare(what, mine, theirs, dtype, moved=None):
 
 def _compare_sample(name, info, sample, dtype):
     theirs, other = _call(info.op, sample, lambda t: t)
-    results, leaves = _call(getattr(functional, name), sample, _ours)
+    results, leaves = _call(_function(name), sample, _ours)
     assert len(results) == len(theirs)
     for y, expected in zip(results, theirs, strict=True):
         assert y.shape == tuple(expected.shape), f"shape {y.shape}, not {tuple(expected.shape)}"
@@ -232,7 +245,7 @@ def test_refusals(operator, info):
         if any(part in error.error_regex for part in ACCEPTED.get(operator, ())):
             continue
         try:
-            _call(getattr(functional, operator), error.sample_input, _ours)
+            _call(_function(operator), error.sample_input, _ours)
         except FastconvError as refused:
             if not isinstance(refused, (ValueError, TypeError)):
                 failures.append(f"{_described(error.sample_input)}\n    {refused!r}")

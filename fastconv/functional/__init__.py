@@ -27,6 +27,7 @@ from fastconv.functional.activation import (
     tanhshrink,
     threshold,
 )
+from fastconv.functional.attention import scaled_dot_product_attention
 from fastconv.functional.box import (
     box_area,
     box_convert,
@@ -39,6 +40,7 @@ from fastconv.functional.box import (
     remove_small_boxes,
 )
 from fastconv.functional.box_loss import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
+from fastconv.functional.class_margin_loss import multi_margin_loss, multilabel_margin_loss
 from fastconv.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from fastconv.functional.cross_entropy import cross_entropy, nll_loss, one_hot
 from fastconv.functional.distance import cosine_similarity, normalize, pairwise_distance, pdist
@@ -83,6 +85,7 @@ from fastconv.functional.elementwise import (
     tanh,
     where,
 )
+from fastconv.functional.embedding import embedding
 from fastconv.functional.focal_loss import focal_loss, sigmoid_focal_loss
 from fastconv.functional.fold import fold, unfold
 from fastconv.functional.fractional_pool import (
@@ -106,6 +109,14 @@ from fastconv.functional.loss import (
     soft_margin_loss,
 )
 from fastconv.functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
+from fastconv.functional.margin_loss import (
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    multilabel_soft_margin_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+)
 from fastconv.functional.methods import attach
 from fastconv.functional.nms import batched_nms, nms
 from fastconv.functional.norm import batch_norm, group_norm, instance_norm, layer_norm
@@ -225,6 +236,7 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "cos",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "dice_loss",
@@ -236,6 +248,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "embedding",
     "eq",
     "erf",
     "exp",
@@ -263,6 +276,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
     "interpolate",
@@ -285,6 +299,7 @@ __all__ = [
     "lp_pool2d",
     "lp_pool3d",
     "lt",
+    "margin_ranking_loss",
     "masks_to_boxes",
     "matmul",
     "max",
@@ -305,6 +320,9 @@ __all__ = [
     "movedim",
     "mse_loss",
     "mul",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "native_channel_shuffle",
     "ne",
     "neg",
@@ -329,6 +347,7 @@ __all__ = [
     "rms_norm",
     "rrelu",
     "rsqrt",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "sigmoid_focal_loss",
@@ -354,6 +373,8 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "transpose",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "tversky_loss",
     "unflatten",
     "unfold",

@@ -5,7 +5,7 @@ import math
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import check_float, check_same_dtype, is_cupy, is_float
+from fastconv.arrays import check_float, check_same_dtype, is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, pow, where
@@ -86,5 +86,5 @@ def power(x, exponent):
     """x to a power that is positive; 0 without a slope where x is 0, or less by rounding."""
     # Slopes of a power below 2 become infinite at 0: short of that, its value is as good as 0.
     limit = 0.0 if exponent >= 2 or exponent == 1 else float(numpy.cbrt(numpy.finfo(x.dtype).tiny))
-    least = raw(x) <= limit
+    least = namespace_of(raw(x)).asarray(raw(x) <= limit)
     return where(least, 0.0, pow(where(least, 1.0, x), exponent))
