@@ -53,6 +53,8 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     glu_input_grad(dy, x, axis) -> dx
     prelu_forward(x, w) -> y                    w has one element, or is [C] for x [N, C, ...]
     prelu_grad(dy, x, w) -> dx, dw
+    response_norm_forward(x, size, alpha, beta, k) -> y   local response norm; x [N, C, *size]
+    response_norm_input_grad(dy, x, size, alpha, beta, k) -> dx
     normalize_forward(x, axis, eps) -> y        x over its length along an axis, or over eps if that is more
     normalize_grad(dy, x, axis, eps) -> dx
     nms(boxes, order, groups, iou_threshold) -> kept    the entries of order, positions of boxes [N,4] or [N,6] from the
@@ -81,7 +83,7 @@ OPERATORS = (
     "cross_entropy_forward", "cross_entropy_grad",
     "unary_forward", "unary_input_grad", "binary_forward", "binary_sum", "binary_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
-    "normalize_forward", "normalize_grad",
+    "normalize_forward", "normalize_grad", "response_norm_forward", "response_norm_input_grad",
     "nms",
 )  # fmt: skip
 

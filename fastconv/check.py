@@ -34,6 +34,7 @@ _FACTORS = {
     "pool_scatter": 2.0,  # 0.16
     "batch_norm": 3.0,  # 0.50; its forward formula rounds six times and sums nothing
     "group_norm": 3.0,
+    "response_norm": 3.0,
     "rms_norm": 3.0,  # 0.41
     "cross_entropy": 2.0,  # 0.18
     "binary": 3.0,

@@ -20,6 +20,8 @@ __all__ = [
     "normalize_grad",
     "prelu_forward",
     "prelu_grad",
+    "response_norm_forward",
+    "response_norm_input_grad",
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",
@@ -183,6 +185,38 @@ def normalize_grad(dy, x, axis, eps):
                 slopes = [((i == j) - u * v / length**2) / length for i, u in enumerate(values)]
                 dx[at][j] = math.fsum(a * b for a, b in zip(d, slopes, strict=True))
     return dx
+
+
+def response_norm_forward(x, size, alpha, beta, k):
+    """y of the shape of x."""
+    y = numpy.empty_like(x)
+    for at in _rows(x, 1):
+        values = x[at].tolist()
+        y[at] = [v / _base(values, c, size, alpha, k) ** beta for c, v in enumerate(values)]
+    return y
+
+
+def response_norm_input_grad(dy, x, size, alpha, beta, k):
+    """dx of the shape of x, by the matrix of derivatives; by the formula where that is of infinity or NaN."""
+    dx = numpy.empty_like(x)
+    for at in _rows(x, 1):
+        errors, values = dy[at].tolist(), x[at].tolist()
+        bases = [_base(values, c, size, alpha, k) for c in range(len(values))]
+        for j, v in enumerate(values):
+            reached = [c for c in range(len(values)) if j - (size - 1) // 2 <= c <= j + size // 2]
+            if all(math.isfinite(bases[c]) for c in reached):
+                moved = [w + (1j * _STEP if i == j else 0) for i, w in enumerate(values)]
+                slopes = [moved[c] / _base(moved, c, size, alpha, k) ** beta for c in reached]
+                dx[at][j] = math.fsum(errors[c] * s.imag / _STEP for c, s in zip(reached, slopes, strict=True))
+            else:
+                through = sum(errors[c] * values[c] / bases[c] ** (beta + 1) for c in reached)
+                dx[at][j] = errors[j] / bases[j] ** beta - 2 * alpha * beta / size * v * through
+    return dx
+
+
+def _base(values, c, size, alpha, k):
+    neighbours = values[max(c - size // 2, 0) : c + (size - 1) // 2 + 1]
+    return k + alpha / size * sum(v * v for v in neighbours)
 
 
 def rms_norm_forward(x, w, eps):

@@ -8,6 +8,7 @@ import numpy
 from fastconv import reference, resize
 from fastconv.elementwise import FUNCTIONS
 from fastconv.reference.resize import moved
+from fastconv.reference.response_norm import divisors
 from fastconv.tolerance import batch_norm_scales
 
 
@@ -166,3 +167,16 @@ def resize_input_grad_scale(dy, size, *rule):
 
 def _absolute(taps):
     return taps._replace(share=abs(taps.share))
+
+
+def response_norm_forward_scale(x, size, alpha, beta, k):
+    """|y|, times what a power makes of the error of its base."""
+    return (1 + abs(beta)) * abs(reference.response_norm_forward(x, size, alpha, beta, k))
+
+
+@numpy.errstate(all="ignore")
+def response_norm_input_grad_scale(dy, x, size, alpha, beta, k):
+    """The formula with its difference made a sum, times what a power makes of the error of its base."""
+    direct = abs(dy) * divisors(x, size, alpha, k) ** -beta
+    difference = reference.response_norm_input_grad(abs(dy), abs(x), size, alpha, beta, k)
+    return (1 + abs(beta)) * (2 * direct - difference)

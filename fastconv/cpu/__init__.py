@@ -42,6 +42,7 @@ from fastconv.cpu.pool import (
     pool_scatter,
 )
 from fastconv.cpu.resize import resize_forward, resize_input_grad
+from fastconv.cpu.response_norm import response_norm_forward, response_norm_input_grad
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -80,6 +81,8 @@ __all__ = [
     "prelu_grad",
     "resize_forward",
     "resize_input_grad",
+    "response_norm_forward",
+    "response_norm_input_grad",
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",

@@ -59,6 +59,8 @@ def _run_activations(dtype):
     for axis in (1, 2):
         cpu.softmax_input_grad(x, cpu.softmax_forward(x, axis, False), axis, False)
         cpu.normalize_grad(x, cpu.normalize_forward(x, axis, 1e-12), axis, 1e-12)
+    for y in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):
+        cpu.response_norm_input_grad(y, cpu.response_norm_forward(y, 3, 1.0, 0.75, 1.0), 3, 1.0, 0.75, 1.0)
     cpu.glu_input_grad(cpu.glu_forward(x, 1), x, 1)
     for y in (x, x[:, :, 0]):
         cpu.prelu_grad(y, cpu.prelu_forward(y, x[0, :, 0]), x[0, :, 0])

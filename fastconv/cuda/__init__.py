@@ -45,6 +45,7 @@ from fastconv.cuda.pool import (
     pool_scatter,
 )
 from fastconv.cuda.resize import resize_forward, resize_input_grad
+from fastconv.cuda.response_norm import response_norm_forward, response_norm_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
 
 __all__ = [
@@ -86,6 +87,8 @@ __all__ = [
     "prelu_grad",
     "resize_forward",
     "resize_input_grad",
+    "response_norm_forward",
+    "response_norm_input_grad",
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",

@@ -6,14 +6,16 @@ Channels that are not there count as 0. Source: Krizhevsky et al., ImageNet clas
 neural networks, NeurIPS 2012, section 3.3.
 """
 
-import numbers
+import math
+from numbers import Real
 
-from fastconv.arrays import accumulator, check_float, describe, namespace_of
-from fastconv.autograd import raw
+from fastconv import backend
+from fastconv.arrays import accumulator, check_float, describe
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.functional.elementwise import cast, div, mul, pow
+from fastconv.functional.elementwise import cast, div, mul, pow, sub
 from fastconv.functional.pool import avg_pool3d
-from fastconv.functional.shape import clone, movedim
+from fastconv.functional.shape import clone
 
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
@@ -44,15 +46,35 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     if size < 1:
         raise ShapeError(name, "size", size, "at least 1")
     for argument, value in (("alpha", alpha), ("beta", beta), ("k", k)):
-        if not isinstance(value, numbers.Real):
+        if not isinstance(value, Real):
             raise DTypeError(name, argument, describe(value), "a number")
     if not x.size:
         return clone(input)
-    wide = cast(input, accumulator(x.dtype))
-    last = not x.flags.c_contiguous and namespace_of(x).moveaxis(x, 1, -1).flags.c_contiguous
-    wide = movedim(wide, 1, -1) if last else wide  # the result is stored as the input is
-    rows = (x.shape[0], 1, x.shape[1], -1, 1) if not last else (-1, 1, x.shape[1], 1, 1)
-    # An even size has one more neighbour before than behind: the last position of the pooled channels has it behind.
-    means = avg_pool3d(mul(wide, wide).reshape(*rows), (size, 1, 1), 1, (size // 2, 0, 0))[:, :, : x.shape[1]]
-    y = div(wide, pow(means.reshape(*wide.shape) * float(alpha) + float(k), float(beta)))
-    return cast(movedim(y, -1, 1) if last else y, x.dtype.newbyteorder("="))
+    numbers = size, float(alpha), float(beta), float(k)
+    y = backend.of(x).response_norm_forward(x, *numbers)
+
+    def rule(dy, _):
+        if is_grad_enabled():
+            return (lambda: _composed_gradient(dy, input, *numbers),)
+        return (lambda: Tensor(backend.of(raw(dy), x).response_norm_input_grad(raw(dy), x, *numbers)),)
+
+    return record(name, y, (input,), rule, (input,))
+
+
+def _composed_gradient(dy, x, size, alpha, beta, k):
+    """dx of functions that have gradients."""
+    dtype, wide = dy.dtype, accumulator(dy.dtype)
+    dy, x = cast(dy, wide), cast(x, wide)
+    base = _neighbour_means(mul(x, x), size, 0) * alpha + k
+    direct = mul(dy, pow(base, -beta))
+    # An even size has one more neighbour before than behind, and is one for one more behind than before.
+    through = _neighbour_means(div(mul(direct, x), base), size, 1 - size % 2)
+    return cast(sub(direct, mul(x, through) * (2 * alpha * beta)), dtype)
+
+
+def _neighbour_means(values, size, first):
+    """Sums over neighbouring channels divided by size, from the pooled channel `first` on."""
+    n, channels = values.shape[:2]
+    planes = values.reshape(n, 1, channels, math.prod(values.shape[2:]), 1)
+    pooled = avg_pool3d(planes, (size, 1, 1), 1, (size // 2, 0, 0))
+    return pooled[:, :, first : first + channels].reshape(*values.shape)

@@ -45,6 +45,7 @@ from fastconv.reference.pool import (
     pool_scatter,
 )
 from fastconv.reference.resize import resize_forward, resize_input_grad
+from fastconv.reference.response_norm import response_norm_forward, response_norm_input_grad
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -83,6 +84,8 @@ __all__ = [
     "prelu_grad",
     "resize_forward",
     "resize_input_grad",
+    "response_norm_forward",
+    "response_norm_input_grad",
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",
