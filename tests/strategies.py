@@ -143,18 +143,18 @@ def unpool(draw):
     if rank > 1 and draw(st.booleans()):
         size = draw(_sizes(rank, 3, 7))
         x = draw(_values((*leading, *size), draw(_dtypes), ("normal", "ties", "special")))
-        kernel = draw(_per_axis(rank, 1, 3))
+        kernel = draw(st.one_of(st.integers(1, 3), st.tuples(*[st.integers(1, 3)] * rank)))
         batch = leading[0] if len(leading) == 2 else 1
         samples = draw(_values((batch, leading[-1], rank), x.dtype, ("unit",)))
         output = draw(st.tuples(*[_rarely(st.integers(1, 3), st.integers(-1, 9))] * rank))
         kwargs = dict(output_size=output, _random_samples=samples, return_indices=draw(st.booleans()))
         if draw(st.booleans()):
-            kwargs["output_size"], ratio = None, draw(_rarely(st.floats(0.3, 0.9), st.sampled_from([0.0, 1.0, 1.5])))
-            kwargs["output_ratio"] = ratio
+            ratio = _rarely(st.floats(0.3, 0.9), st.sampled_from([0.0, 1.0, 1.5]))
+            kwargs |= {"output_size": None, "output_ratio": draw(st.tuples(*[ratio] * rank))}
         return Call(f"fractional_max_pool{rank}d", (x, kernel), kwargs)
     size = draw(st.tuples(*[st.integers(1, 3)] * rank))
-    kernel, stride = draw(_per_axis(rank, 1, 3)), draw(st.one_of(st.none(), _per_axis(rank, 1, 3)))
-    padding = draw(_per_axis(rank, 0, 1))
+    numbers = st.one_of(st.integers(1, 3), st.tuples(*[st.integers(1, 3)] * rank))  # PyTorch checks none of them
+    kernel, stride, padding = draw(numbers), draw(st.one_of(st.none(), numbers)), draw(st.integers(0, 1))
     x = draw(_values((*leading, *size), draw(_dtypes)))
     # Different positions: which of two equal ones counts is nobody's promise.
     planes = int(np.prod(leading))
@@ -242,7 +242,7 @@ def pad(draw):
     ndim = draw(st.integers(1, 5))
     x = draw(_values(draw(_sizes(ndim, 1, 5)), draw(_dtypes)))
     axes = draw(st.integers(0, ndim)) if mode == "constant" else draw(st.integers(1, 3))
-    low = draw(st.sampled_from([0, 0, -2]))
+    low = draw(st.sampled_from([0, 0, -2])) if mode != "circular" else 0  # what was cut off cannot be repeated
     numbers = st.lists(st.integers(low, 4), min_size=2 * axes, max_size=2 * axes)
     padding = draw(_rarely(numbers, st.lists(st.integers(-1, 2), max_size=7), 25))
     if mode == "circular":  # what PyTorch wraps around beyond what is left was never written
@@ -280,9 +280,10 @@ def shuffle(draw):
     """Channels into space, space into channels, and channels among themselves."""
     name = draw(st.sampled_from(["pixel_shuffle", "pixel_unshuffle", "channel_shuffle"]))
     factor = draw(_rarely(st.integers(1, 3), st.sampled_from([0, -1]), 20))
-    leading = draw(st.sampled_from([(), (2,), (0,), (2, 1)]))
+    # PyTorch gives an empty array back as it is, whatever the factor.
+    leading = draw(st.sampled_from([(), (2,), (2, 1)] if name == "pixel_unshuffle" else [(), (2,), (0,), (2, 1)]))
     channels = draw(st.integers(1, 3)) * (factor * factor if name == "pixel_shuffle" else max(factor, 1))
-    size = draw(_sizes(2, 1, 4))
+    size = draw(st.tuples(*[st.integers(1, 4)] * 2))
     if name == "pixel_unshuffle" and factor > 0:
         size = tuple(n * factor for n in size)
     shape = draw(_rarely(st.just((*leading, max(channels, 0), *size)), st.sampled_from([(4, 4), (1, 5, 3, 3)]), 20))

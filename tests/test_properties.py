@@ -19,7 +19,7 @@ CASES = 2000  # a family
 ROUNDINGS = 256
 
 # Families in which we do not agree yet.
-NOT_YET = {"pool", "unpool", "norm", "resize", "shuffle", "grid", "loss"}
+NOT_YET = {"norm", "resize", "grid", "loss"}
 
 # Functions in whose gradients PyTorch rounds a constant, 1/6 or 1/alpha, to float32 whatever the dtype.
 COARSE = {"hardsigmoid", "celu"}
@@ -67,9 +67,19 @@ def _close(mine, theirs, dtype, what):
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=ROUNDINGS * np.finfo(dtype).eps * scale, err_msg=what)
 
 
+def _differs_on_purpose(call, mine, theirs):
+    """Whether this is one of the calls that docstrings say we answer, or refuse, where PyTorch does not."""
+    if call.name.startswith("max_pool") and isinstance(mine, Exception):
+        return mine.argument == "dilation"  # a window without any element: PyTorch gives an index outside the input
+    # PyTorch averages windows that are larger than the input and reach into padding in 1-D and 2-D, but not in 3-D.
+    return call.name in ("avg_pool3d", "lp_pool3d") and "smaller than kernel size" in str(theirs)
+
+
 def _compare(call):
     expected, other = _theirs(call)
     results, args = _mine(call)
+    if _differs_on_purpose(call, results, expected):
+        return
     if isinstance(results, Exception):
         # Where nothing is to be computed PyTorch leaves arguments unchecked that it refuses otherwise.
         refused = isinstance(expected, Exception) or not any(want.numel() for want in expected)
