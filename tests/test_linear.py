@@ -92,6 +92,22 @@ def test_bilinear_is_pytorchs(lead, filters, with_bias):
         check_gradients(F.bilinear, *arrays)
 
 
+def test_the_bilinear_layer_is_pytorchs():
+    for bias in (True, False):
+        ours, theirs = fastconv.nn.Bilinear(4, 3, 2, bias), torch.nn.Bilinear(4, 3, 2, bias)
+        assert repr(ours) == repr(theirs)
+        assert {k: v.shape for k, v in ours.state_dict().items()} == {
+            k: tuple(v.shape) for k, v in theirs.state_dict().items()
+        }
+        assert all(0 < abs(v).max() <= 0.5 for v in ours.state_dict().values())
+        theirs.load_state_dict({key: torch.from_numpy(value) for key, value in ours.state_dict().items()})
+        x1, x2 = normal(5, 4).astype("float32"), normal(5, 3, seed=1).astype("float32")
+        expected = theirs(torch.from_numpy(x1), torch.from_numpy(x2)).detach().numpy()
+        np.testing.assert_allclose(ours(x1, x2).data, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ShapeError, match="Bilinear: in1_features: got 0"):
+        fastconv.nn.Bilinear(0, 3, 2)
+
+
 @pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
 def test_bilinear_rounds_halves_once(dtype):
     arrays = [v.astype(dtype) for v in (normal(5, 9), normal(5, 8, seed=1), normal(3, 9, 8, seed=2), normal(3, seed=3))]

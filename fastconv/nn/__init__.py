@@ -34,6 +34,21 @@ from fastconv.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dro
 from fastconv.nn.embedding import Embedding
 from fastconv.nn.focal_loss import FocalLoss, SigmoidFocalLoss
 from fastconv.nn.fold import Fold, Unfold
+from fastconv.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from fastconv.nn.linear import Bilinear, Flatten, Identity, Linear, Unflatten
 from fastconv.nn.loss import (
     BCELoss,
@@ -186,6 +201,19 @@ __all__ = [
     "LPPool2d",
     "LPPool3d",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",

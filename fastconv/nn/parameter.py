@@ -4,7 +4,7 @@ import importlib
 
 import numpy
 
-from fastconv.arrays import FLOATS, describe
+from fastconv.arrays import FLOATS, describe, namespace_of, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError
 from fastconv.transfer import place
@@ -30,7 +30,35 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
     def __reduce__(self):
-        return Parameter, (self.data, self.requires_grad)
+        return type(self), (self.data, self.requires_grad)
+
+
+class Uninitialized:
+    """What a parameter or buffer of a lazy module is until a first input tells its shape: empty, of [0].
+
+    It becomes what `cls_to_become` names, and stays the same object, so that an optimiser may hold it already.
+    """
+
+    __slots__ = ()
+
+    def materialize(self, shape):
+        """Become zeros of this shape, on the same device and of the same dtype."""
+        with on_device_of(self.data):
+            self.data = namespace_of(self.data).zeros(tuple(shape), self.data.dtype)
+        self.__class__ = self.cls_to_become
+
+
+class UninitializedParameter(Uninitialized, Parameter):
+    __slots__ = ()
+    cls_to_become = Parameter
+
+
+class UninitializedBuffer(Uninitialized, Tensor):
+    __slots__ = ()
+    cls_to_become = Tensor
+
+    def __reduce__(self):
+        return type(self), (self.data,)
 
 
 def new_parameter(shape, device, dtype):

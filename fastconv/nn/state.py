@@ -8,6 +8,7 @@ import numpy
 from fastconv.arrays import describe, is_array, is_cupy, namespace_of, on_device_of
 from fastconv.autograd import raw
 from fastconv.errors import DTypeError, ShapeError
+from fastconv.nn.parameter import Uninitialized
 
 
 class IncompatibleKeys(NamedTuple):
@@ -62,7 +63,7 @@ def matched_state(name, targets, state_dict, strict):
         if not _is_array_or_scalar(array):
             kind = f"{type(array).__module__}.{type(array).__name__}"
             faults.append(f"{key} {kind}, which is no array (a torch.Tensor has .numpy())")
-        elif array.shape != target.shape:
+        elif array.shape != target.shape and not isinstance(target, Uninitialized):
             faults.append(f"{key} {list(array.shape)} for a shape {list(target.shape)}")
     if faults:
         raise ShapeError("load_state_dict", "state_dict", "; ".join(faults), f"the keys and shapes of {name}")
@@ -71,6 +72,8 @@ def matched_state(name, targets, state_dict, strict):
 
 def copy_state(target, array):
     """Copy an array into that of a Tensor, whatever its dtype and device."""
+    if isinstance(target, Uninitialized) and array.shape != target.shape:
+        target.materialize(array.shape)
     if is_cupy(array) and not is_cupy(target.data):
         array = array.get()
     with on_device_of(target.data):
