@@ -9,8 +9,10 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     conv_input_grad(dy, w, b, window) -> dx     [N,C,*size]; b [C] or None is added: transposed convolution
     conv_weight_grad(x, dy, window) -> dw       [K,C/groups,*kernel]
     conv_bias_grad(dy) -> db                    [K], the sum over everything but the channels
-    max_pool_forward(x, window) -> y, indices   int64, position in the flattened *size
-    max_pool_input_grad(dy, indices, window) -> dx   indices of max_pool_forward, each a position of its window
+    max_pool_forward(x, window, in_window=False) -> y, indices   int64, position in the flattened *size; or in_window,
+                                                uint8, position in the flattened *kernel: of 256 elements at most, and
+                                                at least one of every window in the input
+    max_pool_input_grad(dy, indices, window) -> dx   indices of max_pool_forward of either kind, positions of its window
     avg_pool_forward(x, window, count_include_pad, divisor_override) -> y
     avg_pool_input_grad(dy, window, count_include_pad, divisor_override) -> dx
     adaptive_avg_pool_forward(x, output_size) -> y

@@ -141,8 +141,8 @@ def test_writing_into_the_gaps_of_an_input_is_caught(fake):
 
 
 def test_a_result_that_is_an_input_is_caught(fake):
-    def lazy(x, window):
-        y, indices = reference.max_pool_forward(x, window)
+    def lazy(x, window, in_window=False):
+        y, indices = reference.max_pool_forward(x, window, in_window)
         return (x, indices) if x.shape == y.shape and x.dtype.isnative and np.array_equal(x, y) else (y, indices)
 
     fake.max_pool_forward = lazy
@@ -199,8 +199,8 @@ def test_a_missing_operator_is_a_failure(fake, capsys):
 
 
 def test_a_wrong_index_of_a_maximum_is_caught(fake):
-    def last_of_ties(x, window):
-        y, indices = reference.max_pool_forward(x, window)
+    def last_of_ties(x, window, in_window=False):
+        y, indices = reference.max_pool_forward(x, window, in_window)
         return y, np.where(indices == indices.max(initial=0), np.maximum(indices - 1, 0), indices)
 
     fake.max_pool_forward = last_of_ties

@@ -8,6 +8,7 @@ from fastconv import reference
 from fastconv.cpu import pool, threads
 from fastconv.cpu.layout import is_channels_last
 from fastconv.errors import ShapeError
+from fastconv.pool import holds_elements, in_plane
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
 from tests.storage import storages
@@ -103,6 +104,8 @@ def check_window(window, last, dtype):
 
     dy = stored(rng.standard_normal(window.output_shape).astype(dtype), last)
     taps = int(np.prod(window.kernel))
+    if holds_elements(window):
+        check_in_window(window, x, y, indices, dy)
     if indices.min() >= 0:  # what dilation left without an element has no index
         np.testing.assert_array_equal(
             pool.pool_gather(x, indices).astype("f8"), reference.pool_gather(x, indices).astype("f8")
@@ -117,6 +120,30 @@ def check_window(window, last, dtype):
         check_sum(pool.avg_pool_forward(x, *rest), reference.avg_pool_forward, (x, *rest), dtype, taps)
         dx = pool.avg_pool_input_grad(dy, *rest)
         check_sum(dx, reference.avg_pool_input_grad, (dy, *rest), dtype, taps)
+
+
+def check_in_window(window, x, y, indices, dy):
+    """Positions in the window name the same elements, and the gradient is the same to the bit."""
+    same, found = pool.max_pool_forward(x, window, True)
+    assert found.dtype == np.uint8
+    assert (same.tobytes(), same.strides) == (y.tobytes(), y.strides)
+    np.testing.assert_array_equal(found, reference.max_pool_forward(x, window, True)[1])
+    np.testing.assert_array_equal(in_plane(found, window), indices)
+    want = pool.max_pool_input_grad(dy, indices, window)
+    for again in (found, np.ascontiguousarray(found)):
+        dx = pool.max_pool_input_grad(dy, again, window)
+        assert (dx.tobytes(), dx.strides) == (want.tobytes(), want.strides)
+
+
+def test_windows_of_up_to_256_elements():
+    rng = np.random.default_rng(6)
+    x = with_ties(rng, (2, 3, 37, 41), "float32")
+    for kernel in ((16, 16), (4, 8), (3, 11), (32, 8), (1, 256 // 8)):
+        window = Window.pool("pool", x, kernel, (3, 2), 1 if min(kernel) > 1 else 0, 1, True, 2)
+        for last in (False, True):
+            a = stored(x, last)
+            dy = stored(rng.standard_normal(window.output_shape).astype("float32"), last)
+            check_in_window(window, a, *pool.max_pool_forward(a, window), dy)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
@@ -148,6 +175,8 @@ def every_result(x, window, cells):
     """What all operators give for one x."""
     y, indices = pool.max_pool_forward(x, window)
     yield from (y, indices, pool.pool_gather(x, indices), pool.pool_scatter(y, indices, window.size))
+    _, taps = pool.max_pool_forward(x, window, True)
+    yield from (taps, pool.max_pool_input_grad(y, taps, window))
     yield pool.avg_pool_forward(x, window, False, None)
     yield pool.avg_pool_input_grad(y, window, False, None)
     yield from pool.adaptive_max_pool_forward(x, cells)
@@ -169,13 +198,18 @@ def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch, last):
         assert results[0] == results[1] == results[2]
 
 
+def poison(array):
+    """A number that is no index."""
+    return 249 if array.dtype == np.uint8 else -7
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
 def test_every_element_is_written(monkeypatch, last):
     empty = np.empty
 
     def poisoned(shape, dtype=float, *rest, **more):
         array = empty(shape, dtype, *rest, **more)
-        array[...] = np.nan if array.dtype.kind == "f" else -7
+        array[...] = np.nan if array.dtype.kind == "f" else poison(array)
         return array
 
     monkeypatch.setattr(np, "empty", poisoned)
@@ -184,7 +218,7 @@ def test_every_element_is_written(monkeypatch, last):
         window = Window.pool("pool", x, kernel, stride, 0, 1, False, 2)
         for result in every_result(x, window, (3, 20)):
             assert np.isfinite(result).all()
-            assert (result != -7).all()
+            assert (result != poison(result)).all()
 
 
 def test_storage_of_every_kind():

@@ -9,6 +9,7 @@ import pytest
 from fastconv import cuda, reference
 from fastconv.cuda import pool_geometry, pool_tile
 from fastconv.errors import ShapeError
+from fastconv.pool import holds_elements
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
 from tests.emulation import SCHEDULES, require, schedule
@@ -88,14 +89,30 @@ def check_everything(size, kernel, stride, padding, dilation, ceil_mode, last, d
     taps = int(np.prod(window.kernel))
     _, indices = reference.max_pool_forward(x, window)
     check_sum("max_pool_input_grad", dy, indices, window, length=taps)
+    if holds_elements(window):
+        check_in_window(stored(with_ties(window.input_shape, dtype), last), dy, window)
     if dilation == 1:
         for rest in ((window, True, None), (window, False, None), (window, True, -3)):
             check_sum("avg_pool_forward", x, *rest, length=taps)
             check_sum("avg_pool_input_grad", dy, *rest, length=taps)
 
 
+def check_in_window(x, dy, window):
+    """Positions in the window name the same elements, and the gradient is the same to the bit."""
+    y, indices = cuda.max_pool_forward(x, window)
+    same, taps = cuda.max_pool_forward(x, window, True)
+    assert taps.dtype == np.uint8
+    assert same.tobytes() == y.tobytes()
+    np.testing.assert_array_equal(taps, reference.max_pool_forward(x, window, True)[1])
+    want = cuda.max_pool_input_grad(dy, indices, window)
+    for found in (taps, np.ascontiguousarray(taps)):
+        assert cuda.max_pool_input_grad(dy, found, window).tobytes() == want.tobytes()
+
+
 def every_result(x, window, cells):
     """What all operators give for one x."""
+    y, taps = cuda.max_pool_forward(x, window, True)
+    yield from (taps, cuda.max_pool_input_grad(y, taps, window))
     y, indices = cuda.max_pool_forward(x, window)
     yield from (y, indices, cuda.max_pool_input_grad(y, indices, window), cuda.pool_gather(x, indices))
     yield cuda.pool_scatter(y, indices, window.size)
@@ -181,6 +198,25 @@ def test_of_nan_the_last_counts_whoever_found_it():
         with algorithm(*names) if names[0] == "split" else contextlib.nullcontext():
             _, indices = cuda.adaptive_max_pool_forward(x, (1, 1))
             assert indices.ravel().tolist() == [1999, 1974]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+@pytest.mark.parametrize("names", [("tile", "tile"), ("split", "direct")], ids=lambda names: "-".join(names))
+def test_positions_in_windows_of_up_to_256_elements(names, last):
+    for size, kernel in (((16, 16), (16, 16)), ((40, 21), (32, 8)), ((20, 19), (1, 17)), ((9, 5), (9, 5))):
+        window = window_over(size, kernel=kernel, stride=(3, 2), padding=0, ceil_mode=True)
+        with algorithm(*names):
+            check_in_window(
+                stored(with_ties(window.input_shape), last), stored(normal(window.output_shape), last), window
+            )
+
+
+def test_positions_in_windows_of_blocks_that_share_a_plane():
+    window = window_over((16, 16), 1, 1, kernel=(16, 16), stride=1, padding=0)
+    x = with_ties(window.input_shape)
+    with cuda.use_algorithm("max_pool_forward", "split"), cuda.max_workspace(2**20):
+        _, taps = cuda.max_pool_forward(x, window, True)
+    np.testing.assert_array_equal(taps, reference.max_pool_forward(x, window, True)[1])
 
 
 def test_a_window_without_an_element_has_no_maximum():

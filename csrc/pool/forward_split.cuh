@@ -1,8 +1,8 @@
 // forward_split.cuh -- max and average pooling of large cells, up to whole planes: several threads a cell.
 //
-// y and indices as in forward_tile.cuh. A block has cells, ranks and lanes: the ranks of a cell share its
-// positions, neighbours taking neighbours, and meet in a tree whose shape is fixed. Where there are few cells
-// each is split among blocks, whose parts a second kernel puts together in their order.
+// y, indices and taps as in forward_tile.cuh. A block has cells, ranks and lanes: the ranks of a cell share
+// its positions, neighbours taking neighbours, and meet in a tree whose shape is fixed. Where there are few
+// cells each is split among blocks, whose parts a second kernel puts together in their order.
 #pragma once
 #include "device/vector.h"
 #include "pool/geometry.h"
@@ -86,6 +86,20 @@ __device__ __forceinline__ void search_cell(const T* __restrict__ x, const Pooli
   }
 }
 
+/// Write where the maximum of a cell was found, in whichever form is asked for.
+__device__ __forceinline__ void store_winner(int64_t* indices, uint8_t* taps, int64_t to, int64_t found,
+                                             const Pooling& pooling, const WindowTaps& window,
+                                             const SplitPlace& at) {
+  if (taps == nullptr) {
+    indices[to] = found;
+    return;
+  }
+  const int64_t row = quotient(found, pooling.axis[2].size), slice = quotient(row, pooling.axis[1].size);
+  taps[to] = window.tap(pooling, at.output[0], at.output[1], at.output[2], static_cast<int32_t>(slice),
+                        static_cast<int32_t>(row - slice * pooling.axis[1].size),
+                        static_cast<int32_t>(found - row * pooling.axis[2].size));
+}
+
 /// What an average over a cell is divided by.
 template <class A>
 __device__ __forceinline__ A divisor_of(const Pooling& pooling, const Averaging& averaging,
@@ -100,10 +114,11 @@ template <class T, bool kMax>
 __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split_kernel(
     const T* __restrict__ x,                  // [planes, *size, lanes]
     T* __restrict__ y,                        // [planes, *output, lanes]; if one part, all written
-    int64_t* __restrict__ indices,            // like y; nullptr for averages
+    int64_t* __restrict__ indices,            // like y; nullptr for averages and
+    uint8_t* __restrict__ taps,               // if these are wanted instead
     accumulator_t<T>* __restrict__ partial,   // [parts, *y]; if more parts, all written
     int64_t* __restrict__ partial_positions,  // like partial; nullptr for averages
-    const Pooling pooling, const PoolSplit split, const Averaging averaging) {
+    const Pooling pooling, const WindowTaps window, const PoolSplit split, const Averaging averaging) {
   using A = accumulator_t<T>;
   using Found = std::conditional_t<kMax, LargestSoFar<A, int64_t>, SumSoFar<A, int64_t>>;
   FASTCONV_SHARED(A, values, [PoolForwardSplit::kThreads]);
@@ -147,7 +162,7 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_split
     if constexpr (kMax) partial_positions[part] = found.at;
   } else if constexpr (kMax) {
     y[to] = narrow<T>(found.value);
-    indices[to] = found.at;
+    store_winner(indices, taps, to, found.at, pooling, window, at);
   } else {
     y[to] = narrow<T>(found.value / divisor_of<A>(pooling, averaging, at));
   }
@@ -159,8 +174,9 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_join_
     const accumulator_t<T>* __restrict__ partial,   // [parts, *y]
     const int64_t* __restrict__ partial_positions,  // like partial; nullptr for averages
     T* __restrict__ y,                              // [planes, *output, lanes], all written
-    int64_t* __restrict__ indices,                  // like y, all written; nullptr for averages
-    const Pooling pooling, const PoolSplit split, const Averaging averaging) {
+    int64_t* __restrict__ indices,                  // like y, all written; nullptr for averages and
+    uint8_t* __restrict__ taps,                     // if these are wanted instead
+    const Pooling pooling, const WindowTaps window, const PoolSplit split, const Averaging averaging) {
   using A = accumulator_t<T>;
   const int64_t to = int64_t{blockIdx.x} * PoolForwardSplit::kThreads + threadIdx.x;
   if (to >= pooling.output_elements()) return;
@@ -174,7 +190,8 @@ __global__ void __launch_bounds__(PoolForwardSplit::kThreads) pool_forward_join_
   }
   if constexpr (kMax) {
     y[to] = narrow<T>(found.value);
-    indices[to] = found.at;
+    store_winner(indices, taps, to, found.at, pooling, window,
+                 SplitPlace(pooling, quotient(to, pooling.lanes)));
   } else {
     y[to] = narrow<T>(found.value /
                       divisor_of<A>(pooling, averaging, SplitPlace(pooling, quotient(to, pooling.lanes))));

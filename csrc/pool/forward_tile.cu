@@ -6,8 +6,8 @@ namespace fastconv {
 namespace {
 
 template <class T, bool kMax>
-void launch_forward_tile(const T* x, T* y, int64_t* indices, const Pooling& pooling, const PoolTile& tile,
-                         const Averaging& averaging, cudaStream_t stream) {
+void launch_forward_tile(const T* x, T* y, int64_t* indices, uint8_t* taps, const Pooling& pooling,
+                         const PoolTile& tile, const Averaging& averaging, cudaStream_t stream) {
   using Tuning = PoolForwardTile;
   const int32_t deep = 1 << (31 - Tuning::kDepthShift),
                 high = 1 << (Tuning::kDepthShift - Tuning::kHeightShift);
@@ -28,18 +28,18 @@ void launch_forward_tile(const T* x, T* y, int64_t* indices, const Pooling& pool
   const TilePlan plan(tile, pooling.planes, outputs, pooling.lanes, layout);
   const size_t bytes = (3 * plan.entries() * sizeof(int32_t) + 15) / 16 * 16 + plan.elements() * sizeof(T);
   FASTCONV_LAUNCH((pool_forward_tile_kernel<T, kMax>), blocks_for(plan.blocks(), 1), Tuning::kThreads, bytes,
-                  stream, x, y, indices, pooling, plan, averaging, vectors);
+                  stream, x, y, indices, taps, pooling, WindowTaps(pooling), plan, averaging, vectors);
 }
 
 }  // namespace
 
-void max_pool_forward_tile(Dtype dtype, Address x, Address y, Address indices, const Pooling& pooling,
-                           const PoolTile& tile, Address stream) {
+void max_pool_forward_tile(Dtype dtype, Address x, Address y, Address indices, Address taps,
+                           const Pooling& pooling, const PoolTile& tile, Address stream) {
   if (pooling.output_elements() == 0) return;
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    launch_forward_tile<T, true>(pointer<const T>(x), pointer<T>(y), pointer<int64_t>(indices), pooling, tile,
-                                 {}, pointer<CUstream_st>(stream));
+    launch_forward_tile<T, true>(pointer<const T>(x), pointer<T>(y), pointer<int64_t>(indices),
+                                 pointer<uint8_t>(taps), pooling, tile, {}, pointer<CUstream_st>(stream));
   });
 }
 
@@ -48,8 +48,8 @@ void avg_pool_forward_tile(Dtype dtype, Address x, Address y, const Pooling& poo
   if (pooling.output_elements() == 0) return;
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    launch_forward_tile<T, false>(pointer<const T>(x), pointer<T>(y), nullptr, pooling, tile, averaging,
-                                  pointer<CUstream_st>(stream));
+    launch_forward_tile<T, false>(pointer<const T>(x), pointer<T>(y), nullptr, nullptr, pooling, tile,
+                                  averaging, pointer<CUstream_st>(stream));
   });
 }
 

@@ -1,11 +1,13 @@
 // forward_tile.cuh -- max and average pooling, windowed and adaptive, for windows that fit shared memory.
 //
-//   max      y[p] = max over the cell of p of x[i], indices[p] = that i in the flattened *size
+//   max      y[p] = max over the cell of p of x[i], indices[p] = that i in the flattened *size, or
+//            taps[p] = that i in the flattened window
 //   average  y[p] = sum over the cell of p of x[i] / divisor
 //
-// x [planes, *size, lanes], y and indices [planes, *output, lanes]. A block loads the box of its tile once,
-// in 128-bit accesses where pointers and sizes allow; its threads then walk lanes, or columns where there is
-// one lane, so that they read banks and write memory side by side. Geometry: geometry.h, tiles: tile.h.
+// x [planes, *size, lanes], y, indices and taps [planes, *output, lanes]. A block loads the box of its tile
+// once, in 128-bit accesses where pointers and sizes allow; its threads then walk lanes, or columns where
+// there is one lane, so that they read banks and write memory side by side. Geometry: geometry.h, tiles:
+// tile.h.
 #pragma once
 #include "device/vector.h"
 #include "pool/search.cuh"
@@ -83,9 +85,10 @@ template <class T, bool kMax>
 __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     pool_forward_tile_kernel(const T* __restrict__ x,        // [planes, *size, lanes]
                              T* __restrict__ y,              // [planes, *output, lanes], all written
-                             int64_t* __restrict__ indices,  // like y, all written; nullptr for averages
-                             const Pooling pooling, const TilePlan plan, const Averaging averaging,
-                             const bool vectors) {
+                             int64_t* __restrict__ indices,  // like y, all written; nullptr for averages and
+                             uint8_t* __restrict__ taps,     // if these are wanted instead
+                             const Pooling pooling, const WindowTaps window, const TilePlan plan,
+                             const Averaging averaging, const bool vectors) {
   using A = accumulator_t<T>;
   FASTCONV_DYNAMIC_SHARED(unsigned char, shared);
   int32_t* starts = reinterpret_cast<int32_t*>(shared);  // of every window, relative to the box
@@ -164,12 +167,16 @@ __global__ void __launch_bounds__(PoolForwardTile::kThreads)
     const int64_t to = pooling.output_at(origin.plane + at.plane, o, p, q, lane);
     if constexpr (kMax) {
       y[to] = narrow<T>(found.value);
-      const int64_t d = begin[0] + (found.at >> PoolForwardTile::kDepthShift);
+      const int32_t d = begin[0] + (found.at >> PoolForwardTile::kDepthShift);
       const int32_t h =
           begin[1] + (found.at >> PoolForwardTile::kHeightShift &
                       ((1 << (PoolForwardTile::kDepthShift - PoolForwardTile::kHeightShift)) - 1));
       const int32_t w = begin[2] + (found.at & ((1 << PoolForwardTile::kHeightShift) - 1));
-      indices[to] = found.at < 0 ? -1 : (d * pooling.axis[1].size + h) * pooling.axis[2].size + w;
+      if (taps != nullptr) {
+        taps[to] = window.tap(pooling, o, p, q, d, h, w);
+      } else {
+        indices[to] = found.at < 0 ? -1 : (int64_t{d} * pooling.axis[1].size + h) * pooling.axis[2].size + w;
+      }
     } else {
       const A counted = A(counts[at_o]) * A(counts[at_p]) * A(counts[at_q]);
       y[to] = narrow<T>(found.value / (averaging.divisor != 0 ? A(averaging.divisor) : counted));

@@ -109,6 +109,40 @@ struct Pooling {
   }
 };
 
+/// Positions within windows of at most 256 elements, in the order of the flattened window: a byte instead of
+/// the eight of a position in the flattened plane.
+class WindowTaps {
+ public:
+  explicit WindowTaps(const Pooling& pooling) {
+    for (int a = 0; a < 3; ++a) {
+      kernel_[a] = Divisor(pooling.axis[a].adaptive() ? 1 : pooling.axis[a].kernel);
+      dilation_[a] = Divisor(pooling.axis[a].dilation);
+    }
+  }
+
+  /// That of the input position d, h, w in the window of the output position o, p, q.
+  FASTCONV_HOST_DEVICE uint8_t tap(const Pooling& pooling, int32_t o, int32_t p, int32_t q, int32_t d,
+                                   int32_t h, int32_t w) const {
+    const int32_t slice = dilation_[0](static_cast<int32_t>(d - pooling.axis[0].first(o))),
+                  row = dilation_[1](static_cast<int32_t>(h - pooling.axis[1].first(p))),
+                  column = dilation_[2](static_cast<int32_t>(w - pooling.axis[2].first(q)));
+    return static_cast<uint8_t>((slice * kernel_[1].value() + row) * kernel_[2].value() + column);
+  }
+
+  /// The way back: a position in the flattened plane.
+  FASTCONV_HOST_DEVICE int64_t position(const Pooling& pooling, int32_t o, int32_t p, int32_t q,
+                                        uint8_t tap) const {
+    const int32_t row = kernel_[2](tap), slice = kernel_[1](row);
+    const int64_t d = pooling.axis[0].first(o) + slice * dilation_[0].value(),
+                  h = pooling.axis[1].first(p) + (row - slice * kernel_[1].value()) * dilation_[1].value(),
+                  w = pooling.axis[2].first(q) + (tap - row * kernel_[2].value()) * dilation_[2].value();
+    return (d * pooling.axis[1].size + h) * pooling.axis[2].size + w;
+  }
+
+ private:
+  Divisor kernel_[3], dilation_[3];
+};
+
 /// What the sum of an average pooling is divided by.
 struct Averaging {
   bool include_padding;  // whether the padding, which is zero, counts

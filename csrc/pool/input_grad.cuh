@@ -1,11 +1,12 @@
 // input_grad.cuh -- input gradients of max and average pooling, windowed and adaptive, in gather form.
 //
-//   max      dx[i] = sum of dy[p] over those p covering i whose indices[p] is i
+//   max      dx[i] = sum of dy[p] over those p covering i whose indices[p] is i, or whose taps[p] names i in
+//            the window of p
 //   average  dx[i] = sum of dy[p] / divisor[p] over the p covering i
 //
-// dx [planes, *size, lanes], dy and indices [planes, *output, lanes]. Every input position adds up what its
-// windows send it, in the order of the windows: no atomics, and the same bits at every run. An index that is
-// no position of its window sends nothing. Geometry: geometry.h, tiles: tile.h.
+// dx [planes, *size, lanes]; dy, indices and taps [planes, *output, lanes]. Every input position adds up what
+// its windows send it, in the order of the windows: no atomics, and the same bits at every run. An index that
+// is no position of its window sends nothing. Geometry: geometry.h, tiles: tile.h.
 #pragma once
 #include "device/numeric.h"
 #include "pool/tile.h"
@@ -23,9 +24,11 @@ struct PoolInputGradTile {
 template <class T, bool kMax>
 __global__ void __launch_bounds__(PoolInputGradTile::kThreads, PoolInputGradTile::kMinBlocksPerSm)
     pool_input_grad_tile_kernel(const T* __restrict__ dy,             // [planes, *output, lanes]
-                                const int64_t* __restrict__ indices,  // like dy; nullptr for averages
+                                const int64_t* __restrict__ indices,  // like dy; nullptr for averages and
+                                const uint8_t* __restrict__ taps,     // if these are given instead
                                 T* __restrict__ dx,                   // [planes, *size, lanes], all written
-                                const Pooling pooling, const TilePlan plan, const Averaging averaging) {
+                                const Pooling pooling, const WindowTaps window, const TilePlan plan,
+                                const Averaging averaging) {
   using A = accumulator_t<T>;
   FASTCONV_DYNAMIC_SHARED(unsigned char, shared);
   A* shares = reinterpret_cast<A*>(shared);  // what each window sends to each of its elements
@@ -75,7 +78,9 @@ __global__ void __launch_bounds__(PoolInputGradTile::kThreads, PoolInputGradTile
       const int32_t to = row * plan.row_elements() + plan.column(c) + lane;
       const A value = widen(dy[from]);
       if constexpr (kMax) {
-        const int64_t winner = indices[from];
+        const int64_t winner =
+            taps == nullptr ? indices[from]
+                            : window.position(pooling, begin[0] + d, begin[1] + h, begin[2] + c, taps[from]);
         shares[to] = value;
         winners[to] = winner >= 0 && winner < pooling.positions() ? static_cast<int32_t>(winner) : -1;
       } else {
@@ -123,9 +128,11 @@ struct PoolInputGradDirect {
 template <class T, bool kMax>
 __global__ void __launch_bounds__(PoolInputGradDirect::kThreads, PoolInputGradDirect::kMinBlocksPerSm)
     pool_input_grad_direct_kernel(const T* __restrict__ dy,             // [planes, *output, lanes]
-                                  const int64_t* __restrict__ indices,  // like dy; nullptr for averages
+                                  const int64_t* __restrict__ indices,  // like dy; nullptr for averages and
+                                  const uint8_t* __restrict__ taps,     // if these are given instead
                                   T* __restrict__ dx,                   // [planes, *size, lanes], all written
-                                  const Pooling pooling, const TilePlan plan, const Averaging averaging) {
+                                  const Pooling pooling, const WindowTaps window, const TilePlan plan,
+                                  const Averaging averaging) {
   using A = accumulator_t<T>;
   if (static_cast<int32_t>(threadIdx.x) >= plan.results()) return;
   const TileOrigin origin = plan.origin(blockIdx.x);
@@ -157,7 +164,9 @@ __global__ void __launch_bounds__(PoolInputGradDirect::kThreads, PoolInputGradDi
       for (int32_t q = covering_q.start; q < covering_q.stop; ++q) {
         const int64_t from = row + int64_t{q} * pooling.lanes;
         if constexpr (kMax) {
-          if (indices[from] == here) sum += widen(dy[from]);
+          const int64_t winner =
+              taps == nullptr ? indices[from] : window.position(pooling, o, p, q, taps[from]);
+          if (winner == here) sum += widen(dy[from]);
         } else {
           const A divisor =
               fixed != 0 ? fixed : counted * A(pooling.axis[2].counted(q, averaging.include_padding));

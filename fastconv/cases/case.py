@@ -13,6 +13,7 @@ from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
 from fastconv.cases import lengths, scales
 from fastconv.cases.storage import stored
+from fastconv.pool import in_plane
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
@@ -84,7 +85,7 @@ class Case(NamedTuple):
         """For each result its dtype, native in byte order."""
         dtype = dtype_of(self.dtype)
         if self.operator in ("max_pool_forward", "adaptive_max_pool_forward"):
-            return dtype, numpy.dtype("int64")
+            return dtype, self.expected()[1].dtype
         if self.operator == "nms":
             return (numpy.dtype("int64"),)
         if self.operator == "binary_sum":
@@ -221,7 +222,7 @@ def _tuple(value):
 
 def _map_float(value, function):
     """function(value) for a floating array, value itself for indices, windows and numbers."""
-    return function(value) if isinstance(value, numpy.ndarray) and value.dtype.kind != "i" else value
+    return function(value) if isinstance(value, numpy.ndarray) and value.dtype.kind not in "iu" else value
 
 
 def _of_absolutes(operator):
@@ -373,6 +374,10 @@ def _scatter_length(dy, indices, size):
     return max((int(numpy.bincount(plane).max(initial=0)) for plane in planes), default=0)
 
 
+def _max_pool_input_grad_length(dy, indices, window):
+    return _scatter_length(dy, in_plane(indices, window), window.size)
+
+
 def _batch_norm_length(x, *rest):
     return _values_a_channel(x)
 
@@ -417,7 +422,7 @@ _LENGTHS = {
     "avg_pool_input_grad": _avg_pool_input_grad_length,
     "adaptive_avg_pool_forward": lengths.adaptive_length,
     "adaptive_avg_pool_input_grad": lengths.adaptive_input_grad_length,
-    "max_pool_input_grad": lambda dy, indices, window: _scatter_length(dy, indices, window.size),
+    "max_pool_input_grad": _max_pool_input_grad_length,
     "adaptive_max_pool_input_grad": _scatter_length,
     "pool_scatter": _scatter_length,
     "batch_norm_statistics": _batch_norm_length,

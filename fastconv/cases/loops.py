@@ -79,9 +79,14 @@ def conv_bias_grad(dy):
     return _sums(dy.shape[1:2], terms)
 
 
-def max_pool_forward(x, window):
+def max_pool_forward(x, window, in_window=False):
     """y and indices [N, C, *output]."""
-    return _largest(x, window.output_shape, _windows(window))
+    y, indices = _largest(x, window.output_shape, _windows(window))
+    if in_window:
+        numbers = {(p, i): number for p, number, i in _taps(window)}
+        for at in numpy.ndindex(*indices.shape):
+            indices[at] = numbers[at[2:], indices.item(at)]
+    return y, indices.astype("uint8") if in_window else indices
 
 
 def adaptive_max_pool_forward(x, output_size):
@@ -149,6 +154,10 @@ def pool_place(x, indices, size):
 
 def max_pool_input_grad(dy, indices, window):
     """dx[n,c,indices[n,c,p]] += dy[n,c,p]."""
+    if indices.dtype == numpy.uint8:
+        positions = {(p, number): i for p, number, i in _taps(window)}
+        indices = numpy.array([positions[at[2:], indices.item(at)] for at in numpy.ndindex(*indices.shape)], "int64")
+        indices = indices.reshape(dy.shape)
     return pool_scatter(dy, indices, window.size)
 
 
@@ -374,6 +383,14 @@ def _largest(x, shape, windows):
             y[(n, c, *p)] = values[best]
             indices[(n, c, *p)] = numpy.ravel_multi_index(elements[best], x.shape[2:])
     return y, indices
+
+
+def _taps(window):
+    """Every output position, its taps that meet the input by their numbers, and where in the flattened input."""
+    for p in numpy.ndindex(*window.output):
+        for number, tap in enumerate(numpy.ndindex(*window.kernel)):
+            if _inside(i := _meeting(window, p, tap), window.size):
+                yield p, number, int(numpy.ravel_multi_index(i, window.size))
 
 
 def _channel(x, c):

@@ -13,6 +13,7 @@ from fastconv import reference
 from fastconv.cases import loops
 from fastconv.cases.case import BY_DTYPE, Draw
 from fastconv.cases.gradients import widened
+from fastconv.pool import in_plane
 from fastconv.tolerance import bound
 
 _LOOPED = 20_000  # terms that loops in Python visit in some hundredths of a second
@@ -111,7 +112,7 @@ def by_differences(case):
 
 
 def _is_floating(value):
-    return isinstance(value, numpy.ndarray) and value.dtype.kind != "i"
+    return isinstance(value, numpy.ndarray) and value.dtype.kind not in "iu"
 
 
 # Operator -> (its result without a bias, function of (u, *arguments) -> (dy, forward operator of u))
@@ -134,7 +135,7 @@ _TRANSPOSES = {
     ),
     "max_pool_input_grad": (
         reference.max_pool_input_grad,
-        lambda u, dy, indices, window: (dy, reference.pool_gather(u, indices)),
+        lambda u, dy, indices, window: (dy, reference.pool_gather(u, in_plane(indices, window))),
     ),
     "adaptive_max_pool_input_grad": (
         reference.adaptive_max_pool_input_grad,

@@ -8,6 +8,7 @@ from fastconv import reference
 from fastconv.cases.case import by, cross
 from fastconv.cases.conv import numbers, shape_only
 from fastconv.cases.storage import EVERY_STORAGE
+from fastconv.pool import holds_elements
 from fastconv.window import Window
 
 # N, C, size, kernel, stride, padding, dilation, ceil_mode
@@ -138,8 +139,19 @@ def _max_cases(row, **how):
         _, indices = reference.max_pool_forward(draw.normal(*window.input_shape), window)
         return draw.data(*window.output_shape), indices, window
 
+    def make_in_window(draw):
+        return draw.data(*window.input_shape), window, True
+
+    def input_grad_in_window(draw):
+        _, indices = reference.max_pool_forward(draw.normal(*window.input_shape), window, True)
+        return draw.data(*window.output_shape), indices, window
+
     yield from cross("max_pool_forward", label(row), make, work, **{"fills": ("normal", "ties"), **how})
     yield from cross("max_pool_input_grad", label(row), input_grad, work, **how)
+    if holds_elements(window):
+        text = f"{label(row)}, in window"
+        yield from cross("max_pool_forward", text, make_in_window, work, **{"fills": ("normal", "ties"), **how})
+        yield from cross("max_pool_input_grad", text, input_grad_in_window, work, **how)
 
 
 def _average_cases(row, **how):

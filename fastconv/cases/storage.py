@@ -57,7 +57,7 @@ def _transposed(array):
 
 
 def _every_second(array):
-    poison = -(2**62) if array.dtype.kind == "i" else numpy.nan  # whoever reads the gaps shall notice
+    poison = {"i": -(2**62), "u": 255}.get(array.dtype.kind, numpy.nan)  # whoever reads the gaps shall notice
     spread = numpy.full((*array.shape[:-1], 2 * array.shape[-1] + 1), poison, array.dtype)
     spread[..., 1::2] = array
     return spread[..., 1::2]

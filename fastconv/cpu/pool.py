@@ -3,40 +3,57 @@
 maxima           rows of bins (channels first) or pixels (channels last); the indices come with them
 averages         sums over boxes, forward and back by one kernel
 gather, scatter  by the indices of maxima; the gradient of a maximum is a scatter
+gradients        of small windows by positions in the window: every input position adds up what it won
 """
 
 import math
 
 import numpy as np
 
-from fastconv.cpu import pool_bins, pool_indices, pool_sum
+from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_sum
 from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
 from fastconv.cpu.pool_max import max_pool_first, max_pool_last
 from fastconv.cpu.threads import parallel_for
 from fastconv.errors import ShapeError
+from fastconv.pool import in_plane
 
 # Rough speeds of one thread, elements in a nanosecond: they only decide whether a call is worth a second thread.
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
 # A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks for threads.
 _CHANNELS, _BLOCKS = 32, 8
+# Elements of a window to which each output is compared in turn; with more, sending it to where it belongs is faster.
+_MOST_COMPARED = 32
 # Positions that int32 can number, those less q * stride of the kernels included.
 _MOST_NARROW = 2**30
 
 
-def max_pool_forward(x, window):
+def max_pool_forward(x, window, in_window=False):
     """y [N, C, *output] and indices; see fastconv.backend."""
-    return _max_pool(x, window.output, pool_bins.windowed(window))
+    return _max_pool(x, window.output, pool_bins.windowed(window), in_window)
 
 
 def adaptive_max_pool_forward(x, output_size):
     """y [N, C, *output_size] and indices; see fastconv.backend."""
     output = tuple(output_size)
-    return _max_pool(x, output, pool_bins.adaptive(*_laid_out(x, x.shape[2:], output)))
+    return _max_pool(x, output, pool_bins.adaptive(*_laid_out(x, x.shape[2:], output)), in_window=False)
 
 
 def max_pool_input_grad(dy, indices, window):
     """dx [N, C, *size]; see fastconv.backend."""
-    return _scattered("max_pool_input_grad", dy, indices, window.size)
+    if indices.dtype != np.uint8 or math.prod(window.kernel) > _MOST_COMPARED:
+        return _scattered("max_pool_input_grad", dy, in_plane(indices, window), window.size)
+    last = is_channels_last(dy)
+    errors, taps = dense(dy, last), dense(indices, last)
+    dx, dxs = empty((*dy.shape[:2], *window.size), errors.dtype, last)
+    if dx.size:
+        planes, lanes = _planes_and_lanes(dy, last)
+        tasks, work = planes * math.prod(window.size[:-1]), (dx.size + dy.size) / _MOVES
+        arguments = (errors, taps, dxs, *pool_max_grad.geometry_of(window))
+        if last:
+            parallel_for(pool_max_grad.max_input_grad_last, tasks, work, *arguments, lanes)
+        else:
+            parallel_for(pool_max_grad.max_input_grad_first, tasks, work, *arguments)
+    return narrowed(dx, dy)
 
 
 def adaptive_max_pool_input_grad(dy, indices, size):
@@ -112,18 +129,19 @@ def _scattered(operator, dy, indices, size, adds=True):
     return narrowed(dx, dy)
 
 
-def _max_pool(x, output, bins):
+def _max_pool(x, output, bins, in_window):
     """y and indices of any bins."""
     last = is_channels_last(x)
     xs, shape = dense(x, last), (*x.shape[:2], *output)
     y, ys = empty(shape, xs.dtype, last)
-    indices, places = empty(shape, np.int64, last)
+    indices, places = empty(shape, np.uint8 if in_window else np.int64, last)
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
-        narrow = np.empty(0, np.int32 if math.prod(x.shape[2:]) <= _MOST_NARROW else np.int64)
+        narrow = np.empty(0, np.int32 if in_window or math.prod(x.shape[2:]) <= _MOST_NARROW else np.int64)
+        skipped = bins.skipped if in_window else _NO_TAPS
         tasks = planes * _rows(bins)
         work = max(x.size, y.size) / _COMPARISONS
-        arguments = (xs, ys, places, narrow, bins.geometry, bins.starts, bins.stops)
+        arguments = (xs, ys, places, narrow, bins.geometry, bins.starts, bins.stops, skipped)
         if last:
             parallel_for(max_pool_last, tasks, work, *arguments, lanes)
         else:
@@ -131,7 +149,7 @@ def _max_pool(x, output, bins):
     return narrowed(y, x), indices
 
 
-_NOTHING = np.empty(0)
+_NOTHING, _NO_TAPS = np.empty(0), np.empty(0, np.int64)
 
 
 def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):

@@ -12,7 +12,7 @@ import numpy as np
 
 # Places in a geometry array; SIZE, OUTPUT and STEP have one number an axis, the others are of the innermost axis.
 SIZE, OUTPUT, STEP = 0, 3, 6
-TAPS, STRIDE, BEFORE, EVEN = 9, 10, 11, 12
+TAPS, STRIDE, BEFORE, EVEN, ROWS = 9, 10, 11, 12, 13
 
 # Rows of fewer bins than this, or than a bin has columns, go bin by bin: vectors over bins would stay empty.
 _FEWEST_IN_A_ROW = 4
@@ -25,26 +25,29 @@ class Bins(NamedTuple):
 
     Attributes:
         geometry: int64, see the places above. Bins of the innermost axis have TAPS elements at most. If EVEN is 1,
-            bin p has so many from p * STRIDE - BEFORE on, those outside the input included.
+            bin p has so many from p * STRIDE - BEFORE on, those outside the input included. Windows have ROWS rows.
         starts, stops: int64 [sum of the output size].
+        skipped: int64 like them, of windows: how many elements lie before start. Empty for adaptive cells.
     """
 
     geometry: np.ndarray
     starts: np.ndarray
     stops: np.ndarray
+    skipped: np.ndarray
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
 def windowed(window):
     """The Bins of a pooling window."""
     window = window.three_axes()
-    starts, stops = [], []
+    starts, stops, skipped = [], [], []
     for (first, end), size, dilation in zip(_spans(window), window.size, window.dilation, strict=True):
-        starts.append(first + np.maximum(-(first // dilation), 0) * dilation)  # the first tap that lies inside
+        skipped.append(np.maximum(-(first // dilation), 0))
+        starts.append(first + skipped[-1] * dilation)  # the first tap that lies inside
         stops.append(np.minimum(end, size))
     (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
-    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW))
-    return _bins(window.size, window.output, window.dilation, inner, starts, stops)
+    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW), window.kernel[1])
+    return _bins(window.size, window.output, window.dilation, inner, starts, stops, skipped)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -55,7 +58,7 @@ def adaptive(size, output):
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
     taps = np.max(stops[2] - starts[2], initial=0)
     even = output[2] >= max(taps, _FEWEST_IN_A_ROW) and size[2] % output[2] == 0
-    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even), starts, stops)
+    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even, 0), starts, stops)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -99,7 +102,7 @@ def transposed(bins):
     geometry[SIZE:OUTPUT], geometry[OUTPUT:STEP] = output, size
     if geometry[STRIDE] > 2 or geometry[EVEN] == 0:
         geometry[TAPS], geometry[EVEN] = np.max(stops[2] - starts[2]), 0
-    return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
+    return Bins(geometry, np.concatenate(starts), np.concatenate(stops), np.empty(0, np.int64))
 
 
 def _spans(window):
@@ -111,9 +114,10 @@ def _spans(window):
         yield first, first + (kernel - 1) * dilation + 1
 
 
-def _bins(size, output, step, inner, starts, stops):
+def _bins(size, output, step, inner, starts, stops, skipped=()):
     geometry = np.array([*size, *output, *step, *inner], np.int64)
-    return Bins(geometry, np.concatenate(starts), np.concatenate(stops))
+    skipped = np.concatenate(skipped) if skipped else np.empty(0, np.int64)
+    return Bins(geometry, np.concatenate(starts), np.concatenate(stops), skipped)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -81,6 +81,7 @@ def _run_all(dtype, channels_last, groups):
         cpu.conv_forward(x, w, b, window, activation)
     pool = Window.pool("max_pool2d", x, 2, None, 0, 1, False, rank=2)
     y, indices = cpu.max_pool_forward(x, pool)
+    cpu.max_pool_input_grad(y, cpu.max_pool_forward(x, pool, True)[1], pool)
     cpu.pool_scatter(y, indices, pool.size)
     cpu.pool_gather(x, indices)
     cpu.avg_pool_input_grad(cpu.avg_pool_forward(x, pool, True, None), pool, True, None)

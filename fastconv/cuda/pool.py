@@ -21,9 +21,10 @@ _NARROW_BYTES = 4  # of a position in the box of a gradient
 _MOST_NARROW = 2**31 - 1
 
 
-def max_pool_forward(x, window):
+def max_pool_forward(x, window, in_window=False):
     """y [N, C, *output] and indices; see fastconv.backend."""
-    return _forward("max_pool_forward", x, window.output, pool_geometry.windowed(window))
+    axes = pool_geometry.windows(window) if in_window else pool_geometry.windowed(window)
+    return _forward("max_pool_forward", x, window.output, axes, indices="uint8" if in_window else "int64")
 
 
 def adaptive_max_pool_forward(x, output_size):
@@ -47,7 +48,8 @@ def adaptive_avg_pool_forward(x, output_size):
 
 def max_pool_input_grad(dy, indices, window):
     """dx [N, C, *size]; see fastconv.backend. An index that is no position of its window sends nothing."""
-    return _input_grad("max_pool_input_grad", dy, indices, window.size, pool_geometry.windowed(window))
+    axes = pool_geometry.windows(window) if indices.dtype == numpy.uint8 else pool_geometry.windowed(window)
+    return _input_grad("max_pool_input_grad", dy, indices, window.size, axes)
 
 
 def adaptive_max_pool_input_grad(dy, indices, size):
@@ -103,13 +105,13 @@ def _sent(operator, values, indices, size):
     return result
 
 
-def _forward(operator, x, output, axes, averaging=None):
-    """y of any cells, with indices if averaging is None, a maximum."""
+def _forward(operator, x, output, axes, averaging=None, indices="int64"):
+    """y of any cells, with indices of that dtype if averaging is None, a maximum."""
     last = is_channels_last(x)
     with launch(operator, x) as gpu:
         xs = dense(gpu, x, last)
         y = gpu.empty((*x.shape[:2], *output), x.dtype, last)
-        indices = gpu.empty(y.shape, numpy.dtype("int64"), last) if averaging is None else None
+        indices = gpu.empty(y.shape, numpy.dtype(indices), last) if averaging is None else None
         if y.size:
             problem = Problem(axes, xs.dtype.name, last, gpu.architecture, x.shape)
             run = {"tile": _run_tile, "split": _run_split}[choose(operator, problem)]
@@ -121,7 +123,7 @@ def _run_tile(gpu, x, y, indices, problem, averaging):
     tile = _forward_tile(problem)
     common = (_pooling(gpu, problem), gpu.extension.PoolTile(*tile))
     if averaging is None:
-        arrays = gpu.read(x), gpu.write(y), gpu.write(indices)
+        arrays = gpu.read(x), gpu.write(y), *_either(indices, gpu.write)
         gpu.extension.max_pool_forward_tile(gpu.dtype(x), *arrays, *common, gpu.stream)
     else:
         arrays = gpu.read(x), gpu.write(y)
@@ -140,7 +142,7 @@ def _run_split(gpu, x, y, indices, problem, averaging):
         positions = gpu.workspace((split.parts, y.size), "int64") if averaging is None else None
     common = (_pooling(gpu, problem), gpu.extension.PoolSplit(*split))
     if averaging is None:
-        arrays = gpu.read(x), gpu.write(y), gpu.write(indices), gpu.write(partial), gpu.write(positions)
+        arrays = gpu.read(x), gpu.write(y), *_either(indices, gpu.write), gpu.write(partial), gpu.write(positions)
         gpu.extension.max_pool_forward_split(gpu.dtype(x), *arrays, *common, gpu.stream)
     else:
         arrays = gpu.read(x), gpu.write(y), gpu.write(partial)
@@ -163,7 +165,7 @@ def _input_grad(operator, dy, indices, size, axes, averaging=None):
                 more = (gpu.extension.PoolTile(*_input_grad_tile(problem, averaging is None)),)
             kind = "max" if averaging is None else "avg"
             run = getattr(gpu.extension, f"{kind}_pool_input_grad_{algorithm}")
-            read = (gpu.read(errors),) if averaging else (gpu.read(errors), gpu.read(places))
+            read = (gpu.read(errors),) if averaging else (gpu.read(errors), *_either(places, gpu.read))
             if averaging:
                 more = (*more, gpu.extension.Averaging(*averaging))
             run(gpu.dtype(errors), *read, gpu.write(dx), _pooling(gpu, problem), *more, gpu.stream)
@@ -229,4 +231,13 @@ def _indexed(gpu, plane_shape, index_shape, last):
 
 def _places(gpu, indices, last):
     """Indices as the kernels need them."""
-    return dense(gpu, indices.astype(numpy.int64, copy=False), last)
+    if indices.dtype != numpy.uint8:
+        return dense(gpu, indices.astype(numpy.int64, copy=False), last)
+    if not last:
+        return gpu.namespace.ascontiguousarray(indices)
+    return gpu.namespace.moveaxis(gpu.namespace.ascontiguousarray(gpu.namespace.moveaxis(indices, 1, -1)), -1, 1)
+
+
+def _either(indices, address):
+    """Addresses of positions in planes and of positions in windows, of which a kernel gets one."""
+    return (0, address(indices)) if indices.dtype == numpy.uint8 else (address(indices), 0)

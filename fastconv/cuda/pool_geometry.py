@@ -58,9 +58,15 @@ class Axis(NamedTuple):
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
 def windowed(window):
     """The three axes of a pooling Window."""
+    return _as_row(windows(window))
+
+
+@functools.lru_cache(maxsize=1024)
+def windows(window):
+    """The same where positions are those within windows, which a plane that is one row would lose."""
     w = window.three_axes()
     rows = zip(w.size, w.output, w.kernel, w.stride, w.dilation, w.padding, strict=True)
-    return _as_row(tuple(Axis(*row, before, after) for *row, (before, after) in rows))
+    return tuple(Axis(*row, before, after) for *row, (before, after) in rows)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ Max pooling notes which element won: its gradient puts dy there, and the gradien
 there (gather). Averages are linear, so that forward and input gradient are each other's rules.
 """
 
+import math
 import operator
 
 import numpy
@@ -21,8 +22,11 @@ from fastconv.functional.pool_docs import (
 from fastconv.functional.pool_integers import integer_maxima, is_integer, like_floats
 from fastconv.functional.reduction import mean
 from fastconv.functional.shape import squeeze
+from fastconv.pool import holds_elements, in_plane
 from fastconv.window import Window, adaptive_output
 
+# Elements of a window that a byte can number.
+_MOST_NARROW = 256
 _MAX_ARGUMENTS = "input, kernel_size, stride, padding, dilation, ceil_mode"
 
 
@@ -139,8 +143,14 @@ def _max_pool_checked(input, kernel_size, stride, padding, dilation, ceil_mode, 
     ceil_mode = flag(name, "ceil_mode", ceil_mode)
     window = Window.pool(name, checked, kernel_size, stride, padding, dilation, ceil_mode, rank)
     check_channels(name, plain)
-    _check_elements(window)
-    y, indices = integer_maxima(plain, window) if served else backend.of(plain).max_pool_forward(plain, window)
+    if not holds_elements(window):  # PyTorch gives -inf there, with an index outside the input
+        expected = f"at least one element of the input {list(window.size)} in every window"
+        raise ShapeError(name, "dilation", list(window.dilation), expected)
+    if served:
+        y, indices = integer_maxima(plain, window)
+    else:  # what nobody but the gradient reads may be as narrow as it can
+        in_window = not return_indices and math.prod(window.kernel) <= _MOST_NARROW
+        y, indices = backend.of(plain).max_pool_forward(plain, window, in_window)
     return _maxima(name, x, y, indices, window, unbatched, return_indices)
 
 
@@ -200,25 +210,6 @@ def check_channels(name, x):
         raise ShapeError(name, "input", list(x.shape), "at least one channel")
 
 
-def _check_elements(window):
-    """Refuse a window whose taps, wider apart than the input is large, step over all of it.
-
-    PyTorch gives -inf there with an index outside the input. Only windows that start before the
-    input can do so: Window.pool makes none that start behind it.
-    """
-    for size, stride, dilation, (before, _), count in zip(
-        window.size, window.stride, window.dilation, window.padding, window.output, strict=True
-    ):
-        starts = range(-before, min(0, count * stride - before), stride)
-        if any(start % dilation >= size for start in starts):  # the first tap not before the input is behind it
-            raise ShapeError(
-                window.operator,
-                "dilation",
-                list(window.dilation),
-                f"at least one element of the input {list(window.size)} in every window",
-            )
-
-
 def _nonzero(name, divisor):
     try:
         if isinstance(divisor, bool):
@@ -241,10 +232,10 @@ def _maxima(name, x, y, indices, windows, unbatched, return_indices):
         return (lambda: _max_pool_input_grad(name, dy, indices, windows),)
 
     y = autograd.record(name, y, (x,), rule, saves=(indices,))
+    if not return_indices:
+        return squeeze(y, 0) if unbatched else y
     results = (y, autograd.Tensor(indices) if isinstance(y, autograd.Tensor) else indices)
-    if unbatched:
-        results = tuple(squeeze(result, 0) for result in results)
-    return results if return_indices else results[0]
+    return tuple(squeeze(result, 0) for result in results) if unbatched else results
 
 
 def _max_pool_input_grad(name, dy, indices, windows):
@@ -263,7 +254,7 @@ def _max_pool_input_grad(name, dy, indices, windows):
 
 def _pool_gather(name, x, indices, windows):
     """y [N, C, *output]: of every plane of x the elements at the indices."""
-    y = backend.of(autograd.raw(x)).pool_gather(autograd.raw(x), indices)
+    y = backend.of(autograd.raw(x)).pool_gather(autograd.raw(x), in_plane(indices, windows))
 
     def rule(dy, _):
         return (lambda: _max_pool_input_grad(name, dy, indices, windows),)

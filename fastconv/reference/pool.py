@@ -17,21 +17,23 @@ import itertools
 import numpy
 
 from fastconv.errors import ShapeError
+from fastconv.pool import in_plane
 from fastconv.reference.conv import meetings
 
 
-def max_pool_forward(x, window):
+def max_pool_forward(x, window, in_window=False):
     """y [N, C, *output] and its int64 positions in the flattened *size, of x [N, C, *size].
 
-    A window without an element, which only a dilation larger than the input makes, gives -inf and -1.
+    A window without an element, which only a dilation larger than the input makes, gives -inf and -1. With in_window
+    the positions are uint8, in the flattened *kernel of at most 256 elements.
     """
     wide, positions = x.astype(numpy.float64, "C"), _positions(window.size)
     y = numpy.full(window.output_shape, -numpy.inf)
     indices = numpy.full(window.output_shape, -1)
-    for tap in numpy.ndindex(*window.kernel):  # in the order of the flattened input
+    for number, tap in enumerate(numpy.ndindex(*window.kernel)):  # in the order of the flattened input
         at_y, at_x = meetings(window, tap)
-        _keep_larger(y[at_y], indices[at_y], wide[at_x], positions[at_x])
-    return y.astype(x.dtype.newbyteorder("="), "C"), indices
+        _keep_larger(y[at_y], indices[at_y], wide[at_x], number if in_window else positions[at_x])
+    return y.astype(x.dtype.newbyteorder("="), "C"), indices.astype("uint8") if in_window else indices
 
 
 def adaptive_max_pool_forward(x, output_size):
@@ -47,7 +49,7 @@ def adaptive_max_pool_forward(x, output_size):
 
 def max_pool_input_grad(dy, indices, window):
     """dx [N, C, *size] of dy [N, C, *output]; indices of max_pool_forward."""
-    return _scattered("max_pool_input_grad", dy, indices, window.size)
+    return _scattered("max_pool_input_grad", dy, in_plane(indices, window), window.size)
 
 
 def adaptive_max_pool_input_grad(dy, indices, size):
