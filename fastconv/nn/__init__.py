@@ -106,6 +106,7 @@ from fastconv.nn.pad import (
     ZeroPad3d,
 )
 from fastconv.nn.parameter import Parameter
+from fastconv.nn.parameter_container import ParameterDict, ParameterList
 from fastconv.nn.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -239,6 +240,8 @@ __all__ = [
     "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "PixelShuffle",
     "PixelUnshuffle",
     "PoissonNLLLoss",
