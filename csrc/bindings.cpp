@@ -9,6 +9,7 @@
 #include "conv/depthwise.h"
 #include "device/error.h"
 #include "device/primitives.h"
+#include "grid/grid.h"
 #include "layout/layout.h"
 #include "loss/loss.h"
 #include "matmul/matmul.h"
@@ -183,6 +184,29 @@ void bind_resize(py::module_& m) {
   m.def("resize_taps", &fc::resize_taps, NoGil());
 }
 
+void bind_grid(py::module_& m) {
+  py::enum_<fc::GridMode>(m, "GridMode", py::module_local())
+      .value("nearest", fc::GridMode::kNearest)
+      .value("bilinear", fc::GridMode::kBilinear)
+      .value("bicubic", fc::GridMode::kBicubic);
+  py::enum_<fc::GridPadding>(m, "GridPadding", py::module_local())
+      .value("zeros", fc::GridPadding::kZeros)
+      .value("border", fc::GridPadding::kBorder)
+      .value("reflection", fc::GridPadding::kReflection);
+  py::class_<fc::GridSampling>(m, "GridSampling", py::module_local())
+      .def(py::init([](int64_t batch, int64_t channels, int64_t points, std::array<int32_t, 3> size,
+                       std::array<int32_t, 3> order, int32_t axes, fc::GridMode mode, fc::GridPadding padding,
+                       bool aligned, bool last) {
+        const auto axis = [&](int i) { return fc::GridAxis{size[i], order[i]}; };
+        return fc::GridSampling{batch,   channels, points, {axis(0), axis(1), axis(2)}, axes, mode,
+                                padding, aligned,  last};
+      }));
+  m.def("grid_sample_forward", &fc::grid_sample_forward, NoGil());
+  m.def("grid_sample_reads", &fc::grid_sample_reads, NoGil());
+  m.def("grid_sample_input_grad", &fc::grid_sample_input_grad, NoGil());
+  m.def("grid_sample_grid_grad", &fc::grid_sample_grid_grad, NoGil());
+}
+
 void bind_matmul(py::module_& m) { m.def("matmul_tiled", &fc::matmul_tiled, NoGil()); }
 
 }  // namespace
@@ -213,6 +237,7 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_pool(m);
   bind_loss(m);
   bind_resize(m);
+  bind_grid(m);
   bind_matmul(m);
   bind_nms(m);
   bind_norm(m);

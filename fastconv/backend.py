@@ -38,6 +38,12 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     matmul(a, b) -> c                           [..., M, L] @ [..., L, K], leading axes equal
     resize_forward(x, output_size, mode, align_corners, scales) -> y   modes and neighbours: fastconv.resize
     resize_input_grad(dy, size, mode, align_corners, scales) -> dx     its transpose
+    grid_sample_forward(x, grid, mode, padding_mode, align_corners, orders) -> y   grid [N,*output,axes], x first:
+                                                fastconv.grid; orders, an int a coordinate: how often the weights are
+                                                differentiated by it
+    grid_sample_input_grad(dy, grid, size, mode, padding_mode, align_corners, orders) -> dx   its transpose
+    grid_sample_grid_grad(dy, x, grid, mode, padding_mode, align_corners, orders) -> dgrid   its derivatives by each
+                                                coordinate, times dy and summed over the channels
     cross_entropy_forward(x, target, weight, ignore_index, label_smoothing) -> loss, logsumexp
         [N, *size] each, accumulator dtype of x [N, C, *size]; target int64 [N, *size], weight [C] or None. A class out
         of range is refused, but on a GPU, where nobody waits for the answer, its loss and gradient are NaN.
@@ -82,6 +88,7 @@ OPERATORS = (
     "group_norm_forward", "group_norm_grad", "rms_norm_forward", "rms_norm_input_grad", "rms_norm_weight_grad",
     "matmul",
     "resize_forward", "resize_input_grad",
+    "grid_sample_forward", "grid_sample_input_grad", "grid_sample_grid_grad",
     "cross_entropy_forward", "cross_entropy_grad",
     "unary_forward", "unary_input_grad", "binary_forward", "binary_sum", "binary_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",

@@ -28,6 +28,7 @@ _FACTORS = {
     "conv": 2.0,  # 0.36
     "matmul": 2.0,  # 0.22
     "resize": 2.0,  # 0.43
+    "grid_sample": 2.0,  # 0.18
     "avg_pool": 2.0,  # 0.53
     "max_pool": 2.0,  # 0.20
     "adaptive": 2.0,  # 0.52

@@ -27,7 +27,8 @@ FUNCTIONS = {
     "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "full", "greater",
     "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "matmul", "maximum", "minimum",
     "moveaxis", "multiply", "negative", "not_equal", "ones", "ones_like", "power", "prod", "put_along_axis",
-    "reciprocal", "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take_along_axis", "tanh", "trunc",
+    "reciprocal", "searchsorted", "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take_along_axis",
+    "tanh", "trunc",
     "zeros", "zeros_like",
 }  # fmt: skip
 

@@ -37,6 +37,7 @@ ANY, POSITIVE, OTHER = wave(3, 4), wave(3, 4, low=0.1, high=2.0), wave(3, 4, low
 ROW, NUMBER, WHOLE = wave(4, low=0.2), 1.5, np.arange(12).reshape(3, 4) % 5
 SIGNAL, IMAGE, VOLUME = wave(2, 4, 6), wave(2, 4, 6, 5), wave(2, 4, 3, 4, 3)
 CLASSES, TRUE = np.array([1, 0, 3]), ANY > 0
+POINTS, POINTS_3D = wave(2, 3, 2, 2, low=-1.2, high=1.2), wave(2, 2, 1, 3, 3, low=-1.2, high=1.2)
 CHANNEL = wave(4, low=0.5, high=1.5)
 BOXES = np.concatenate([wave(6, 2, high=4.0), wave(6, 2, low=5.0, high=9.0)], axis=1)
 BOXES_3D = np.concatenate([wave(6, 3, high=4.0), wave(6, 3, low=5.0, high=9.0)], axis=1)
@@ -129,6 +130,9 @@ CALLS = {
     **shared(("channel_shuffle", "native_channel_shuffle"), [(IMAGE, 2), (VOLUME, 4)]),
     "rms_norm": [(ANY, (4,), CHANNEL), (ANY, (4,))],
     "local_response_norm": [(IMAGE, 3), (ROW.reshape(1, 4, 1), 2, 0.5, 0.75, 2.0)],
+    "grid_sample": [(IMAGE, POINTS), (IMAGE, POINTS, "bicubic", "border"), (VOLUME, POINTS_3D, "nearest"),
+                    (VOLUME, POINTS_3D, "bilinear", "reflection", True)],
+    "affine_grid": [(wave(2, 2, 3), (2, 1, 3, 4)), (wave(2, 3, 4), (2, 1, 3, 1, 4), True)],
     "unfold": [(IMAGE, 2), (IMAGE, (3, 2), (2, 1), (2, 0), 2), (TRUE[None], 2)],
     "fold": [(wave(2, 8, 6), (4, 3), (2, 2), 1, (0, 0), (1, 1)), (wave(4, 16), 4, 2, 2, 1)],
     "pad": [

@@ -3,7 +3,20 @@
 One list serves the self-check, the tests and the benchmarks, so that what is timed is also what is tested.
 """
 
-from fastconv.cases import activation, conv, distance, elementwise, loss, matmul, nms, norm, pool, resize, response_norm
+from fastconv.cases import (
+    activation,
+    conv,
+    distance,
+    elementwise,
+    grid,
+    loss,
+    matmul,
+    nms,
+    norm,
+    pool,
+    resize,
+    response_norm,
+)
 from fastconv.cases.case import Case, dtype_of, dtypes
 from fastconv.cases.gradients import GradientCase, gradient_cases
 
@@ -14,7 +27,7 @@ def operator_cases():
     """A list of the Cases of every backend operator, those of one operator and problem next to each other."""
     cases = [*conv.cases(), *pool.cases(), *norm.cases(), *matmul.cases(), *resize.cases(), *loss.cases()]
     cases += [*elementwise.cases(), *activation.cases(), *distance.cases(), *nms.cases()]
-    cases += response_norm.cases()
+    cases += [*response_norm.cases(), *grid.cases()]
     order = list(dict.fromkeys(case.operator for case in cases))
     return sorted(cases, key=lambda case: order.index(case.operator))
 

@@ -11,7 +11,7 @@ import numpy
 
 from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
-from fastconv.cases import lengths, scales
+from fastconv.cases import lengths, scales, scales_grid
 from fastconv.cases.storage import stored
 from fastconv.pool import in_plane
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
@@ -20,7 +20,7 @@ from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_no
 EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "pool_place", "nms")
 
 # Operators that choose coordinates by the dtype of their input: the reference gets it in the dtype of the case.
-BY_DTYPE = ("resize_forward", "resize_input_grad", "nms")
+BY_DTYPE = ("resize_forward", "resize_input_grad", "nms", *scales_grid.SCALES)
 
 
 class Case(NamedTuple):
@@ -131,6 +131,14 @@ class Draw:
     def positive(self, *shape):
         """Values from 0.1 to 2, float64 for float64 and float32 otherwise: variances."""
         return self.generator.uniform(0.1, 2, shape).astype(accumulator(self.dtype))
+
+    def coordinates(self, *shape):
+        """Coordinates of points in and around an image, some of them on edges and centres."""
+        drawn = self.generator.uniform(-1.4, 1.4, shape)
+        drawn.flat[::3] = self.generator.integers(-6, 7, drawn.flat[::3].size) / 4
+        if self.fill == "special":
+            drawn.flat[::31], drawn.flat[13::29], drawn.flat[17::37] = numpy.nan, numpy.inf, -numpy.inf
+        return self._finish(drawn)
 
     def indices(self, planes, *shape):
         """int64 positions below `planes`, most of them more than once."""
@@ -308,6 +316,7 @@ def _of(function):
 
 
 _SCALES = {
+    **scales_grid.SCALES,
     "conv_forward": _conv_forward_scales,
     "cross_entropy_forward": _cross_entropy_scales,
     "cross_entropy_grad": _cross_entropy_grad_scales,
@@ -401,6 +410,7 @@ def _values_a_channel(x):
 
 _LENGTHS = {
     "binary_sum": lambda a, *rest: a.size,
+    **scales_grid.LENGTHS,
     "softmax_forward": lambda x, axis, log: x.shape[axis],
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
     "normalize_forward": lambda x, axis, eps: x.shape[axis],

@@ -17,6 +17,7 @@ import numpy
 
 from fastconv.cases.loops_detection import *  # noqa: F403 -- the same operators, in a file of their own
 from fastconv.cases.loops_elementwise import *  # noqa: F403 -- the same operators, in a file of their own
+from fastconv.cases.loops_grid import *  # noqa: F403
 from fastconv.cases.loops_resize import *  # noqa: F403
 from fastconv.cases.sums import exact_sum as _sum
 from fastconv.cases.sums import exact_sums as _sums

@@ -149,6 +149,10 @@ _TRANSPOSES = {
         reference.pool_scatter,
         lambda u, dy, indices, size: (dy, reference.pool_gather(u, indices)),
     ),
+    "grid_sample_input_grad": (
+        reference.grid_sample_input_grad,
+        lambda u, dy, grid, size, *rule: (dy, reference.grid_sample_forward(u, grid, *rule)),
+    ),
     "resize_input_grad": (
         reference.resize_input_grad,
         lambda u, dy, size, *rule: (dy, reference.resize_forward(u, dy.shape[2:], *rule)),

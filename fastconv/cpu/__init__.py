@@ -14,6 +14,7 @@ from fastconv.cpu.activation import (
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cpu.distance import normalize_forward, normalize_grad
 from fastconv.cpu.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
+from fastconv.cpu.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
 from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.nms import nms
@@ -66,6 +67,9 @@ __all__ = [
     "cross_entropy_grad",
     "glu_forward",
     "glu_input_grad",
+    "grid_sample_forward",
+    "grid_sample_grid_grad",
+    "grid_sample_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",

@@ -135,6 +135,16 @@ def select(typingctx, condition, a, b):
     return a(types.boolean, a, a), codegen
 
 
+@intrinsic
+def multiply_add(typingctx, a, b, c):
+    """a * b + c, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return a(a, a, a), codegen
+
+
 @inline
 def aligned_start(array):
     """Elements from the start of a flat array to its first whole cache line."""

@@ -17,6 +17,7 @@ from fastconv.cuda.choice import use_algorithm
 from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.cuda.distance import normalize_forward, normalize_grad
 from fastconv.cuda.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
+from fastconv.cuda.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
 from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.cuda.matmul import matmul
 from fastconv.cuda.nms import nms
@@ -71,6 +72,9 @@ __all__ = [
     "get_max_workspace",
     "glu_forward",
     "glu_input_grad",
+    "grid_sample_forward",
+    "grid_sample_grid_grad",
+    "grid_sample_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",

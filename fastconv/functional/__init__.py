@@ -94,6 +94,7 @@ from fastconv.functional.fractional_pool import (
     fractional_max_pool3d,
     fractional_max_pool3d_with_indices,
 )
+from fastconv.functional.grid import affine_grid, grid_sample
 from fastconv.functional.indexing import cat, chunk, getitem, split, stack
 from fastconv.functional.linear import bilinear, linear, matmul
 from fastconv.functional.loss import (
@@ -195,6 +196,7 @@ __all__ = [
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_with_indices",
     "add",
+    "affine_grid",
     "all",
     "alpha_dropout",
     "amax",
@@ -269,6 +271,7 @@ __all__ = [
     "generalized_box_iou_loss",
     "getitem",
     "glu",
+    "grid_sample",
     "group_norm",
     "gt",
     "gumbel_softmax",

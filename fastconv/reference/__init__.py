@@ -17,6 +17,7 @@ from fastconv.reference.activation import (
 from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
 from fastconv.reference.distance import normalize_forward, normalize_grad
 from fastconv.reference.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
+from fastconv.reference.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
 from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
 from fastconv.reference.matmul import matmul
 from fastconv.reference.nms import nms
@@ -69,6 +70,9 @@ __all__ = [
     "cross_entropy_grad",
     "glu_forward",
     "glu_input_grad",
+    "grid_sample_forward",
+    "grid_sample_grid_grad",
+    "grid_sample_input_grad",
     "group_norm_forward",
     "group_norm_grad",
     "matmul",
