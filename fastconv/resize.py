@@ -164,13 +164,13 @@ def taps(axis):
     return Taps(numpy.repeat(positions, 2), numpy.stack([low, high], axis=1).reshape(-1), shares.reshape(-1))
 
 
-@functools.lru_cache(maxsize=256)
-def entries(axes, back):
-    """The taps of three axes, missing ones in front, one after the other in each array.
+def entries(axes, back, dtype):
+    """The taps of axes one after the other in each array.
 
     Args:
-        axes: A tuple of up to three Axis.
+        axes: Axis of each, or None for a missing one, which has one position and one tap.
         back: Whether these are the taps of the gradient.
+        dtype: Dtype of the shares.
 
     Returns:
         (starts, positions, shares): for each position of a result the first of its taps in the other two, and behind
@@ -178,17 +178,38 @@ def entries(axes, back):
     """
     starts, positions, shares = [], [], []
     count = 0
-    for axis in (None,) * (3 - len(axes)) + axes:
-        if axis is None:
-            found, outputs = Taps(*numpy.zeros((2, 1), numpy.int64), numpy.ones(1, axes[0].dtype)), 1
-        else:
-            found = taps(axis).transposed() if back else taps(axis)
-            outputs = axis.size if back else axis.output
+    for axis in axes:
+        found, outputs = _directed(axis, back) if axis else (Taps(*numpy.zeros((2, 1), int), numpy.ones(1)), 1)
         starts.append(count + found.starts(outputs))
         positions.append(found.input)
-        shares.append(found.share)
+        shares.append(found.share.astype(dtype))
         count += found.share.size
     return tuple(numpy.concatenate(parts) for parts in (starts, positions, shares))
+
+
+def padded(axis, back):
+    """The taps of an Axis as a table [most taps of a position, positions].
+
+    Args:
+        axis: An Axis.
+        back: Whether these are the taps of the gradient.
+
+    Returns:
+        (counts, positions, shares): how many taps each position has, and the tables, 0 behind these.
+    """
+    found, outputs = _directed(axis, back)
+    starts = found.starts(outputs)
+    counts = numpy.diff(starts)
+    positions = numpy.zeros((int(counts.max()), outputs), numpy.int64)
+    shares = numpy.zeros(positions.shape, found.share.dtype)
+    at = numpy.arange(found.output.size) - starts[found.output], found.output
+    positions[at], shares[at] = found.input, found.share
+    return counts, positions, shares
+
+
+def _directed(axis, back):
+    """The Taps of an Axis or of its gradient, and how many positions there are of the result."""
+    return (taps(axis).transposed(), axis.size) if back else (taps(axis), axis.output)
 
 
 def _cubic(axis, positions, low, rest):

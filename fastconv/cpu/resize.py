@@ -28,20 +28,19 @@ def resize_input_grad(dy, size, mode, align_corners, scales):
 
 
 @functools.lru_cache(maxsize=256)
-def _gathers(axis, back, lanes):
-    """(entries of a column, sources, shares) of the last axis: as many entries for each column and lane as the column
-    with the most of them has, the first of all columns in front. Those that are left over read a zero behind the row.
+def _tables(axes, back, lanes):
+    """What resize_rows reads behind `shapes`: the taps of three axes, missing ones in front; and those of the columns
+    once more for few lanes, for each column and lane as many as the column with the most of them has, the first of all
+    columns in front. Those that are left over read a zero behind the row.
     """
-    taps = resize.taps(axis).transposed() if back else resize.taps(axis)
-    width, columns = (axis.output, axis.size) if back else (axis.size, axis.output)
-    starts = taps.starts(columns)
-    most = int(np.diff(starts).max())
-    rank = np.arange(taps.output.size) - starts[taps.output]
-    sources = np.full((most, columns, lanes), width * lanes)
-    sources[rank, taps.output] = taps.input[:, None] * lanes + np.arange(lanes)
-    shares = np.zeros((most, columns, lanes), taps.share.dtype)
-    shares[rank, taps.output] = taps.share[:, None]
-    return most, sources.reshape(-1), shares.reshape(-1)
+    taps = resize.entries((None,) * (3 - len(axes)) + axes, back, axes[0].dtype)
+    if lanes >= _FEW:
+        return *taps, 0, np.empty(0, np.int64), np.empty(0, axes[0].dtype)
+    width = axes[-1].output if back else axes[-1].size
+    counts, positions, shares = resize.padded(axes[-1], back)
+    sources = positions[..., None] * lanes + np.arange(lanes)
+    sources[np.arange(len(positions))[:, None] >= counts] = width * lanes
+    return *taps, len(positions), sources.reshape(-1), np.repeat(shares.reshape(-1), lanes)
 
 
 def _resized(x, output, axes, back):
@@ -53,10 +52,8 @@ def _resized(x, output, axes, back):
         extra = (1,) * (3 - len(output))
         shapes = np.array((*extra, *x.shape[2:], *extra, *output), np.int64)
         tasks = y.size // (output[-1] * lanes)
-        few = _gathers(axes[-1], back, lanes) if lanes < _FEW else (0, np.empty(0, np.int64), np.empty(0, xs.dtype))
-        parallel_for(
-            resize_rows, tasks, max(x.size, y.size) / _SPEED, xs, ys, lanes, shapes, *resize.entries(axes, back), *few
-        )
+        tables = _tables(axes, back, lanes)
+        parallel_for(resize_rows, tasks, max(x.size, y.size) / _SPEED, xs, ys, lanes, shapes, *tables)
     return narrowed(y, x)
 
 

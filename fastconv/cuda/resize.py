@@ -46,11 +46,10 @@ def _resized(gpu, run, x, output, axes, back):
             ]
             run(gpu.dtype(x), gpu.read(x), gpu.write(y), outer, inner, missing + compiled, gpu.stream)
         else:
-            tables = _tables(gpu.namespace, _place(gpu, x), axes, back)
             shapes = ((1,) * (3 - len(axes)) + tuple(shape) for shape in (x.shape[2:], output))
-            addresses = map(gpu.read, tables)
+            tables = [gpu.read(table) for table in _tables(gpu.namespace, _place(gpu, x), axes, back)]
             gpu.extension.resize_taps(
-                gpu.dtype(x), gpu.read(x), gpu.write(y), outer, inner, *shapes, *addresses, gpu.stream
+                gpu.dtype(x), gpu.read(x), gpu.write(y), outer, inner, *shapes, tables, gpu.stream
             )
     return y
 
@@ -62,7 +61,13 @@ def _place(gpu, x):
 
 @functools.lru_cache(maxsize=128)
 def _tables(namespace, place, axes, back):
-    """(starts, positions, shares) of three axes on the device, as csrc/resize/taps.h has them."""
-    starts, positions, shares = resize.entries(axes, back)
-    host = starts.astype(numpy.int32), positions.astype(numpy.int32), shares
-    return tuple(map(namespace.asarray, host))
+    """The tables of csrc/resize/taps.h, on the device."""
+    *rows, columns = (None,) * (3 - len(axes)) + axes
+    starts, row_positions, row_shares = resize.entries(rows, back, columns.dtype)
+    counts, positions, shares = resize.padded(columns, back)
+    reads = counts > 0
+    first = numpy.where(reads, positions[0], columns.output if back else columns.size)
+    behind = numpy.where(reads, positions[counts - 1, numpy.arange(counts.size)] + 1, 0)
+    bounds = numpy.minimum.accumulate(first[::-1])[::-1], numpy.maximum.accumulate(behind)
+    tables = starts, row_positions, row_shares, counts, numpy.stack(bounds), positions, shares
+    return tuple(namespace.asarray(t if t.dtype.kind == "f" else t.astype(numpy.int32)) for t in tables)
