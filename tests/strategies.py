@@ -214,8 +214,8 @@ def norm(draw):
 def resize(draw):
     """Interpolation."""
     rank = draw(st.integers(1, 3))
-    fitting = {1: ["linear"], 2: ["bilinear", "bicubic"], 3: ["trilinear"]}[rank]
-    anything = ["nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area", "cubic"]
+    fitting = {1: ["linear"], 2: ["bilinear", "bicubic", "lanczos"], 3: ["trilinear"]}[rank]
+    anything = ["nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area", "lanczos", "cubic"]
     mode = draw(_rarely(st.sampled_from(["nearest", "nearest-exact", "area", *fitting * 2]),
                         st.sampled_from(anything), 12))  # fmt: skip
     size = draw(_sizes(rank, 1, 9))
@@ -230,8 +230,11 @@ def resize(draw):
     linear = mode.endswith("linear") or mode == "bicubic"
     if draw(_rarely(st.just(linear), st.just(not linear), 20)):
         kwargs["align_corners"] = draw(st.sampled_from([None, False, True]))
-    if draw(_rarely(st.just(mode in ("bilinear", "bicubic")), st.just(True), 20)):
+    if draw(_rarely(st.just(mode in ("bilinear", "bicubic", "lanczos")), st.just(True), 20)):
         kwargs["antialias"] = draw(st.booleans())
+    if kwargs.get("antialias"):  # PyTorch weighs all rows of a single column as the first
+        width, factor = (np.ravel(kwargs.get(k, 1))[-1] for k in ("size", "scale_factor"))
+        assume((width if "size" in kwargs else size[-1] * factor) >= 2)
     return Call("interpolate", (x,), kwargs)
 
 
