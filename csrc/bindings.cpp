@@ -17,6 +17,7 @@
 #include "norm/norm.h"
 #include "pool/pool.h"
 #include "resize/resize.h"
+#include "roi/roi.h"
 #include "window.h"
 #ifdef FASTCONV_EMULATED
 #include "emulator/control.h"
@@ -127,6 +128,20 @@ void bind_conv(py::module_& m) {
   m.def("conv_input_grad_implicit_gemm", &fc::conv_input_grad_implicit_gemm, NoGil());
   m.def("conv_weight_grad_implicit_gemm", &fc::conv_weight_grad_implicit_gemm, NoGil());
   m.def("conv_bias_grad", &fc::conv_bias_grad, NoGil());
+}
+
+void bind_roi(py::module_& m) {
+  py::class_<fc::Roi>(m, "Roi", py::module_local())
+      .def(py::init([](int64_t images, int64_t regions, int64_t planes, int64_t lanes,
+                       std::array<int32_t, 3> size, std::array<int32_t, 3> output, int32_t missing) {
+        return fc::Roi{
+            images, regions, planes, lanes, {size[0], size[1], size[2]}, {output[0], output[1], output[2]},
+            missing};
+      }));
+  m.def("roi_align_forward", &fc::roi_align_forward, NoGil());
+  m.def("roi_align_input_grad", &fc::roi_align_input_grad, NoGil());
+  m.def("roi_pool_forward", &fc::roi_pool_forward, NoGil());
+  m.def("roi_pool_input_grad", &fc::roi_pool_input_grad, NoGil());
 }
 
 void bind_nms(py::module_& m) {
@@ -240,5 +255,6 @@ PYBIND11_MODULE(FASTCONV_MODULE, m) {
   bind_grid(m);
   bind_matmul(m);
   bind_nms(m);
+  bind_roi(m);
   bind_norm(m);
 }

@@ -67,6 +67,12 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     normalize_grad(dy, x, axis, eps) -> dx
     nms(boxes, order, groups, iou_threshold) -> kept    the entries of order, positions of boxes [N,4] or [N,6] from the
         best to the worst, whose boxes overlap none that is kept; groups int64 [N] or None: only equal ones are compared
+    roi_align_forward(x, rois, output_size, spatial_scale, sampling_ratio, aligned) -> y [K,C,*output_size]
+        rois [K, 1 + 2 * axes] of the dtype of x or of its accumulator, geometry: fastconv.boxes. An image that does
+        not exist is refused, but on a GPU, where nobody waits for the answer, its regions are NaN and give no gradient.
+    roi_align_input_grad(dy, rois, batch, size, spatial_scale, sampling_ratio, aligned) -> dx [batch,C,*size]
+    roi_pool_forward(x, rois, output_size, spatial_scale) -> y, indices   int64, position in *size, -1 for none
+    roi_pool_input_grad(dy, rois, indices, batch, size, spatial_scale) -> dx   indices of roi_pool_forward
 """
 
 import contextlib
@@ -93,7 +99,7 @@ OPERATORS = (
     "unary_forward", "unary_input_grad", "binary_forward", "binary_sum", "binary_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
     "normalize_forward", "normalize_grad", "response_norm_forward", "response_norm_input_grad",
-    "nms",
+    "nms", "roi_align_forward", "roi_align_input_grad", "roi_pool_forward", "roi_pool_input_grad",
 )  # fmt: skip
 
 _chosen = contextvars.ContextVar("fastconv_backend", default=None)

@@ -43,6 +43,7 @@ _FACTORS = {
     "softmax": 3.0,  # 0.32
     "glu": 3.0,  # 0.59
     "prelu": 2.0,  # 0.10
+    "roi": 2.0,
     "normalize": 3.0,  # 0.31
     "functional": 3.0,  # 0.18
 }

@@ -22,9 +22,9 @@ log = []  # (what, device)
 
 # Functions that CuPy has under NumPy's name, with NumPy's arguments as far as fastconv gives them.
 FUNCTIONS = {
-    "abs", "absolute", "add", "arange", "arctan", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to",
-    "concatenate",
-    "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "full", "greater",
+    "abs", "absolute", "add", "arange", "arctan", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to", "ceil",
+    "concatenate", "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "floor", "full",
+    "greater",
     "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "matmul", "maximum", "minimum",
     "moveaxis", "multiply", "negative", "not_equal", "ones", "ones_like", "power", "prod", "put_along_axis",
     "reciprocal", "searchsorted", "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take_along_axis",

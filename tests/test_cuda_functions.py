@@ -42,6 +42,8 @@ CHANNEL = wave(4, low=0.5, high=1.5)
 BOXES = np.concatenate([wave(6, 2, high=4.0), wave(6, 2, low=5.0, high=9.0)], axis=1)
 BOXES_3D = np.concatenate([wave(6, 3, high=4.0), wave(6, 3, low=5.0, high=9.0)], axis=1)
 WHOLE_IMAGE = np.arange(60).reshape(2, 6, 5) % 4
+ROIS = np.array([[0, 0.5, 1.5, 4.25, 4.5], [1, -2.0, 0.0, 3.5, 9.0], [1, 1.0, 1.0, 1.0, 1.5]])
+ROIS_3D = np.array([[1, 0.5, 1.5, 0.25, 2.5, 3.5, 1.5], [0, -1.0, 0.0, 0.5, 5.0, 2.0, 2.0]])
 BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
 PLACES = {rank: np.arange(x.size).reshape(x.shape) * 5 % x[0, 0].size for rank, x in BY_RANK.items()}
 COUNTS = {rank: (8 * x).astype("int32") for rank, x in BY_RANK.items()}
@@ -175,6 +177,8 @@ CALLS = {
     "remove_small_boxes": [(BOXES, 4.5), (BOXES_3D, 4.5)],
     "masks_to_boxes": [(IMAGE[0] > 0.4,), (VOLUME[0],)],
     "nms": [(BOXES, wave(6), 0.3), (BOXES_3D, wave(6), 0.3)],
+    **shared(("roi_align", "roi_pool"), [(IMAGE, ROIS, 2), (IMAGE, [ROIS[:, 1:], ROIS[:2, 1:]], (2, 3), 0.5),
+                                         (VOLUME, ROIS_3D, (1, 2, 2))]),
     "batched_nms": [(BOXES, wave(6), np.arange(6) % 2, 0.3)],
     "sigmoid_focal_loss": [(ANY, wave(3, 4, low=0, high=1)), (ANY, TRUE, -1, 1.5, "mean")],
     "focal_loss": [(ANY, CLASSES), (IMAGE, WHOLE_IMAGE, CHANNEL), (ANY, wave(3, 4, low=0, high=0.5))],

@@ -16,6 +16,7 @@ from fastconv.cases import (
     pool,
     resize,
     response_norm,
+    roi,
 )
 from fastconv.cases.case import Case, dtype_of, dtypes
 from fastconv.cases.gradients import GradientCase, gradient_cases
@@ -27,7 +28,7 @@ def operator_cases():
     """A list of the Cases of every backend operator, those of one operator and problem next to each other."""
     cases = [*conv.cases(), *pool.cases(), *norm.cases(), *matmul.cases(), *resize.cases(), *loss.cases()]
     cases += [*elementwise.cases(), *activation.cases(), *distance.cases(), *nms.cases()]
-    cases += [*response_norm.cases(), *grid.cases()]
+    cases += [*response_norm.cases(), *grid.cases(), *roi.cases()]
     order = list(dict.fromkeys(case.operator for case in cases))
     return sorted(cases, key=lambda case: order.index(case.operator))
 

@@ -11,16 +11,18 @@ import numpy
 
 from fastconv import reference
 from fastconv.arrays import HALVES, accumulator
-from fastconv.cases import lengths, scales, scales_grid
+from fastconv.cases import lengths, scales, scales_grid, scales_roi
 from fastconv.cases.storage import stored
 from fastconv.pool import in_plane
 from fastconv.tolerance import batch_norm_scales, cross_entropy_scales, group_norm_scales
 
 # Results that only move or compare elements of the input: they must be exactly equal.
-EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "pool_place", "nms")
+EXACT = ("max_pool_forward", "adaptive_max_pool_forward", "pool_gather", "pool_place", "nms", "roi_pool_forward")
 
 # Operators that choose coordinates by the dtype of their input: the reference gets it in the dtype of the case.
-BY_DTYPE = ("resize_forward", "resize_input_grad", "nms", *scales_grid.SCALES)
+BY_DTYPE = (
+    "resize_forward", "resize_input_grad", "nms", *scales_grid.SCALES, *scales_roi.SCALES, "roi_pool_forward",
+)  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -84,7 +86,7 @@ class Case(NamedTuple):
     def result_dtypes(self):
         """For each result its dtype, native in byte order."""
         dtype = dtype_of(self.dtype)
-        if self.operator in ("max_pool_forward", "adaptive_max_pool_forward"):
+        if self.operator in ("max_pool_forward", "adaptive_max_pool_forward", "roi_pool_forward"):
             return dtype, self.expected()[1].dtype
         if self.operator == "nms":
             return (numpy.dtype("int64"),)
@@ -346,6 +348,7 @@ _SCALES = {
     "rms_norm_forward": scales.rms_norm_forward_scales,
     "rms_norm_input_grad": _of(scales.rms_norm_input_grad_scale),
     "rms_norm_weight_grad": _of(scales.rms_norm_weight_grad_scale),
+    **{operator: _of(scale) for operator, scale in scales_roi.SCALES.items()},
 }
 
 
@@ -411,6 +414,7 @@ def _values_a_channel(x):
 _LENGTHS = {
     "binary_sum": lambda a, *rest: a.size,
     **scales_grid.LENGTHS,
+    **scales_roi.LENGTHS,
     "softmax_forward": lambda x, axis, log: x.shape[axis],
     "softmax_input_grad": lambda dy, y, axis, log: y.shape[axis],
     "normalize_forward": lambda x, axis, eps: x.shape[axis],

@@ -106,6 +106,10 @@ def _run_all(dtype, channels_last, groups):
     classes = np.zeros((2, 6, 6), np.int64)
     loss, logsumexp = cpu.cross_entropy_forward(x, classes, None, -100, 0.0)
     cpu.cross_entropy_grad(loss, x, logsumexp, classes, None, -100, 0.0)
+    rois = np.array([[0, 0, 0, 3, 3]], dtype)
+    cpu.roi_align_input_grad(cpu.roi_align_forward(x, rois, (2, 2), 1.0, -1, False), rois, 2, (6, 6), 1.0, -1, False)
+    pooled, indices = cpu.roi_pool_forward(x, rois, (2, 2), 1.0)
+    cpu.roi_pool_input_grad(pooled, rois, indices, 2, (6, 6), 1.0)
     cpu.nms(np.zeros((2000, 4), dtype), np.arange(2000), None, 0.5)  # more than one round
     matrix = np.ones((8, 8), dtype)
     cpu.matmul(matrix, matrix)

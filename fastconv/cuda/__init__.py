@@ -47,6 +47,7 @@ from fastconv.cuda.pool import (
 )
 from fastconv.cuda.resize import resize_forward, resize_input_grad
 from fastconv.cuda.response_norm import response_norm_forward, response_norm_input_grad
+from fastconv.cuda.roi import roi_align_forward, roi_align_input_grad, roi_pool_forward, roi_pool_input_grad
 from fastconv.cuda.workspace import get_max_workspace, max_workspace
 
 __all__ = [
@@ -96,6 +97,10 @@ __all__ = [
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",
+    "roi_align_forward",
+    "roi_align_input_grad",
+    "roi_pool_forward",
+    "roi_pool_input_grad",
     "softmax_forward",
     "softmax_input_grad",
     "unary_forward",

@@ -162,6 +162,7 @@ from fastconv.functional.reduction import (
 from fastconv.functional.resize import interpolate, upsample, upsample_bilinear, upsample_nearest
 from fastconv.functional.response_norm import local_response_norm
 from fastconv.functional.rms_norm import rms_norm
+from fastconv.functional.roi import roi_align, roi_pool
 from fastconv.functional.shape import (
     broadcast_to,
     clone,
@@ -348,6 +349,8 @@ __all__ = [
     "remove_small_boxes",
     "reshape",
     "rms_norm",
+    "roi_align",
+    "roi_pool",
     "rrelu",
     "rsqrt",
     "scaled_dot_product_attention",

@@ -47,6 +47,7 @@ from fastconv.reference.pool import (
 )
 from fastconv.reference.resize import resize_forward, resize_input_grad
 from fastconv.reference.response_norm import response_norm_forward, response_norm_input_grad
+from fastconv.reference.roi import roi_align_forward, roi_align_input_grad, roi_pool_forward, roi_pool_input_grad
 
 __all__ = [
     "adaptive_avg_pool_forward",
@@ -93,6 +94,10 @@ __all__ = [
     "rms_norm_forward",
     "rms_norm_input_grad",
     "rms_norm_weight_grad",
+    "roi_align_forward",
+    "roi_align_input_grad",
+    "roi_pool_forward",
+    "roi_pool_input_grad",
     "softmax_forward",
     "softmax_input_grad",
     "unary_forward",
