@@ -30,7 +30,8 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
     batch_norm_weight_grad(dy, x, mean, variance, eps) -> dw, db   by statistics that are constants
     group_norm_forward(x, groups, w, b, eps) -> y, mean, variance   [N,groups] each, biased, accumulator dtype of x:
                                                 instance norm with groups = C, layer norm of [rows,length] with 1
-    group_norm_grad(dy, x, mean, variance, groups, w, eps) -> dx, dw, db   through the statistics of x
+    group_norm_grad(dy, x, mean, variance, groups, w, eps, sums=True) -> dx, dw, db   through the statistics of x;
+                                                without `sums` dw and db may be None: nobody wants them
     rms_norm_forward(x, w, eps) -> y, square    x [rows, length] / sqrt(mean of squares + eps) * w [length] or None, and
                                                 these means [rows], accumulator dtype of x
     rms_norm_input_grad(dy, x, square, w, eps) -> dx   through the mean of squares

@@ -107,33 +107,36 @@ def group_norm_forward(x, groups, w, b, eps):
     else:
         mean, variance = (a.reshape(shape) for a in batch_norm_statistics(xs.reshape(1, math.prod(shape), -1)))
     inverse = _inverse_deviation(variance, eps)
-    weight, shift = _or_constant(w, x, 1), _or_constant(b, x, 0)
     if plan.flat:
-        numbers = (a.reshape(-1).astype(xs.dtype, copy=False) for a in (mean, inverse, weight, shift))
+        numbers = (a.reshape(-1).astype(xs.dtype, copy=False) for a in (mean, inverse))
+        numbers = *numbers, _or_nothing(w, x), _or_nothing(b, x)
         sizes = np.array((groups, x.shape[1] // groups), np.int64)
         parallel_for(kernels.scale_members, mean.size, x.size / _SPEED, xs, ys, *numbers, sizes)
     else:
-        scale = _of_channels(inverse, x) * weight
+        scale, shift = _of_channels(inverse, x) * _or_constant(w, x, 1), _or_constant(b, x, 0)
         _scale(plan, xs, ys, None, _of_channels(mean, x), scale, np.broadcast_to(shift, scale.shape), False)
     return narrowed(y, x), mean.astype(accumulator(x.dtype)), variance.astype(accumulator(x.dtype))
 
 
-def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+def group_norm_grad(dy, x, mean, variance, groups, w, eps, sums=True):
     """dx [N, C, *size], dw and db [C]; see fastconv.backend."""
     plan = _group_plan(dy)
     errors, xs = dense(dy, plan.last), dense(x, plan.last)
     dx, dxs = empty(x.shape, errors.dtype, plan.last)
-    dw, db = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    if dx.size:
-        inverse, weight = _inverse_deviation(variance, eps), _or_constant(w, x, 1)
+    if not dx.size:
+        dw, db = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    else:
+        inverse = _inverse_deviation(variance, eps)
         if plan.flat:
-            means, scales, weights = (a.reshape(-1).astype(xs.dtype) for a in (mean, inverse, weight))
+            means, scales = (a.reshape(-1).astype(xs.dtype) for a in (mean, inverse))
             sizes = np.array((groups, x.shape[1] // groups, x.shape[0], plan.splits), np.int64)
-            arguments = (errors, xs, dxs, means, scales, weights, sizes)
+            arguments = (errors, xs, dxs, means, scales, _or_nothing(w, x), sizes)
             parallel_for(kernels.grad_members, mean.size, x.size / _SPEED, *arguments)
+            if not sums:
+                return narrowed(dx, dy), None, None
             db, dw = _member_sums(errors, xs, means, scales, sizes)
         else:
-            means, inverses = _of_channels(mean, x), _of_channels(inverse, x)
+            weight, means, inverses = _or_constant(w, x, 1), _of_channels(mean, x), _of_channels(inverse, x)
             run = kernels.products_last if plan.last else kernels.products_first
             images, channels = x.shape[:2]
             numbers = channels if plan.last else images * channels
@@ -142,13 +145,13 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
                 partial = partial.reshape(images, -1, 2, channels).swapaxes(0, 1)
             else:
                 partial = partial.reshape(-1, 2, images, channels).swapaxes(1, 2)
-            sums, products = partial.sum(axis=0).swapaxes(0, 1)
+            errors_summed, products = partial.sum(axis=0).swapaxes(0, 1)
             products = products * inverses
-            db, dw = sums.sum(axis=0), products.sum(axis=0)
+            db, dw = errors_summed.sum(axis=0), products.sum(axis=0)
             members, count = channels // groups, x[0].size // groups
             offset, slope = (
                 _of_channels((a * weight).reshape(images, groups, members).sum(axis=2), x) * inverses / count
-                for a in (sums, products)
+                for a in (errors_summed, products)
             )
             _grad(plan, errors, xs, dxs, means, inverses * weight, offset, slope * inverses)
     return narrowed(dx, dy), narrowed(dw, dy), narrowed(db, dy)
@@ -199,7 +202,7 @@ def _member_sums(errors, xs, means, scales, sizes):
     tasks = splits * kernels.blocks_of(channels)
     arguments = (errors, xs, means, scales, partial.reshape(-1), sizes)
     parallel_for(kernels.products_members, tasks, xs.size / _SPEED, *arguments)
-    return partial.sum(axis=0)
+    return partial[0] if splits == 1 else partial.sum(axis=0)
 
 
 def _member_splits(images, channels):

@@ -259,34 +259,60 @@ def grad_last(first, last, dy, x, dx, mean, scale, offset, slope, sizes):
 
 @kernel
 def scale_members(first, last, x, y, mean, inverse, w, b, sizes):
-    """y = (x - mean) * inverse * w + b of x [images, groups, members]; a task is a group of an image."""
+    """y = (x - mean) * inverse * w + b of x [images, groups, members]; a task is a group of an image.
+
+    w and b have no elements where they are ones and zeros.
+    """
     groups, members = sizes[0], sizes[1]
     for task in range(first, last):
-        m, r, at = mean[task], inverse[task], task % groups * members
-        for c in range(members):
-            put(y, task * members + c, (get(x, task * members + c) - m) * r * get(w, at + c) + get(b, at + c))
+        m, r, row, at = mean[task], inverse[task], task * members, task % groups * members
+        if w.size == 0 and b.size == 0:
+            for c in range(members):
+                put(y, row + c, (get(x, row + c) - m) * r)
+        elif w.size == 0:
+            for c in range(members):
+                put(y, row + c, (get(x, row + c) - m) * r + get(b, at + c))
+        elif b.size == 0:
+            for c in range(members):
+                put(y, row + c, (get(x, row + c) - m) * r * get(w, at + c))
+        else:
+            for c in range(members):
+                put(y, row + c, (get(x, row + c) - m) * r * get(w, at + c) + get(b, at + c))
 
 
 @kernel
 def grad_members(first, last, dy, x, dx, mean, inverse, w, sizes):
-    """dx of x [images, groups, members], by the sums over the members; a task is a group of an image."""
+    """dx of x [images, groups, members], by the sums over the members; a task is a group of an image.
+
+    w has no elements where it is ones.
+    """
     groups, members = sizes[0], sizes[1]
     for task in range(first, last):
-        m, r, at = mean[task], inverse[task], task % groups * members
+        m, r, row, at = mean[task], inverse[task], task * members, task % groups * members
         total, product = 0.0, 0.0
         for low in range(0, members, CHUNK):
+            high = min(low + CHUNK, members)
             chunk_total, chunk_product = x.dtype.type(0), x.dtype.type(0)
-            for c in range(low, min(low + CHUNK, members)):
-                d = get(dy, task * members + c) * get(w, at + c)
-                chunk_total += d
-                chunk_product += d * (get(x, task * members + c) - m)
+            if w.size == 0:
+                for c in range(low, high):
+                    chunk_total += get(dy, row + c)
+                    chunk_product += get(dy, row + c) * (get(x, row + c) - m)
+            else:
+                for c in range(low, high):
+                    d = get(dy, row + c) * get(w, at + c)
+                    chunk_total += d
+                    chunk_product += d * (get(x, row + c) - m)
             total += chunk_total
             product += chunk_product
         offset = x.dtype.type(total * r / members)
         slope = x.dtype.type(product * r * r * r / members)
-        for c in range(members):
-            i = task * members + c
-            put(dx, i, get(dy, i) * get(w, at + c) * r - (get(x, i) - m) * slope - offset)
+        if w.size == 0:
+            for c in range(members):
+                put(dx, row + c, get(dy, row + c) * r - (get(x, row + c) - m) * slope - offset)
+        else:
+            for c in range(members):
+                d = get(dy, row + c) * get(w, at + c) * r
+                put(dx, row + c, d - (get(x, row + c) - m) * slope - offset)
 
 
 @kernel

@@ -162,7 +162,7 @@ def group_norm_forward(x, groups, w, b, eps):
     return y, mean, variance
 
 
-def group_norm_grad(dy, x, mean, variance, groups, w, eps):
+def group_norm_grad(dy, x, mean, variance, groups, w, eps, sums=True):
     """dx [N, C, *size], dw and db [C]; see fastconv.backend."""
     plan = _plan(dy, groups)
     with launch("group_norm_grad", dy) as gpu:
@@ -175,12 +175,14 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps):
             pass
         elif choose("group_norm_grad", _problem(gpu, plan, dy)) == "rows":
             _input_grad_rows(gpu, dy, x, None, dx, None, mean, variance, w, None, None, plan, eps)
+            if not sums:
+                return dx, None, None
             _weight_grad(gpu, dy, x, None, mean, variance, (dw, db, None, None), plan, False, eps)
         else:
-            sums = [gpu.workspace((plan.images, n), accumulator(dy.dtype)) for n in (plan.channels, groups) * 2]
-            channel_dy, group_dy, channel_product, group_product = sums
+            parts = [gpu.workspace((plan.images, n), accumulator(dy.dtype)) for n in (plan.channels, groups) * 2]
+            channel_dy, group_dy, channel_product, group_product = parts
             targets = (None, None, channel_dy, channel_product)
-            _weight_grad(gpu, dy, x, None, mean, variance, targets, plan, True, eps, sum(a.nbytes for a in sums))
+            _weight_grad(gpu, dy, x, None, mean, variance, targets, plan, True, eps, sum(a.nbytes for a in parts))
             gpu.extension.norm_group_sums(
                 gpu.dtype(dy), gpu.read(channel_dy), gpu.read(channel_product), gpu.read(w), gpu.write(group_dy),
                 gpu.write(group_product), gpu.write(dw), gpu.write(db), plan.shape(gpu), gpu.stream,

@@ -275,7 +275,8 @@ def _group_norm(name, x, groups, w, b, eps):
     y, mean, variance = backend.of(*arrays).group_norm_forward(arrays[0], groups, *arrays[1:], eps)
 
     def fused(dy):
-        return backend.of(dy, *arrays).group_norm_grad(dy, arrays[0], mean, variance, groups, arrays[1], eps)
+        wanted = arrays[1] is not None or arrays[2] is not None
+        return backend.of(dy, *arrays).group_norm_grad(dy, arrays[0], mean, variance, groups, arrays[1], eps, wanted)
 
     def composed(dy):
         return _composed_gradients(dy, x, w, eps, groups)

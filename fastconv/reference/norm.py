@@ -95,8 +95,11 @@ def group_norm_forward(x, groups, w, b, eps):
 
 
 @numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
-def group_norm_grad(dy, x, mean, variance, groups, w, eps):
-    """dx [N, C, *size], dw [C] and db [C] of dy, x [N, C, *size], mean, variance [N, groups] and w [C] or None."""
+def group_norm_grad(dy, x, mean, variance, groups, w, eps, sums=True):
+    """dx [N, C, *size], dw [C] and db [C] of dy, x [N, C, *size], mean, variance [N, groups] and w [C] or None.
+
+    dw and db come without `sums` as well.
+    """
     wide_dy, wide_x = (a.astype(numpy.float64, "C") for a in (dy, x))
     mean, variance = (a.astype(numpy.float64, "C")[..., None] for a in (mean, variance))
     inverse = 1 / numpy.sqrt(variance + eps)
