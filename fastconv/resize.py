@@ -17,7 +17,8 @@ for float64 and float32 otherwise. Every backend computes these very roundings, 
 
 For small images in two dimensions PyTorch finds the nearest neighbours otherwise: scale is of float32, "nearest-exact"
 is floor of scale * (p + 1/2), and "nearest" repeats each position where the size is doubled or kept, whatever the scale
-factor. Its gradients do so always, and are then not those of its forward pass; ours are the transpose of ours.
+factor. Its gradients do so always, and are then not those of its forward pass; ours are the transpose of ours. It does
+so as well where more than three channels are innermost in memory; ours do not depend on the format.
 
 The modes that end in "-antialias" weigh all positions i around the center c = scale * (p + 1/2) by a filter that is as
 wide as an output position where an image shrinks, f((i + 1/2 - c) / max(scale, 1)) over the sum of these: of a
@@ -36,7 +37,7 @@ from typing import NamedTuple
 
 import numpy
 
-from fastconv.arrays import accumulator, check_float, describe
+from fastconv.arrays import accumulator, check_float, describe, is_array
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.window import LARGEST, per_axis
 
@@ -287,7 +288,7 @@ def _halves(a):
     return high, a - high
 
 
-def output_size(operator, input, size, scale_factor, recompute, least=1):
+def output_size(operator, input, size, scale_factor, recompute, least=1, also=()):
     """Check what an image shall be resized to.
 
     Args:
@@ -297,6 +298,7 @@ def output_size(operator, input, size, scale_factor, recompute, least=1):
         scale_factor: A number or one a spatial axis, or None; one of the two is given.
         recompute: Whether the scale follows from the sizes where a scale factor is given.
         least: Positions that the input and the output need on each axis.
+        also: Names of dtypes that are served besides the floating ones.
 
     Returns:
         (output_size, scales): an int a spatial axis; and a float a spatial axis, or None.
@@ -304,9 +306,10 @@ def output_size(operator, input, size, scale_factor, recompute, least=1):
     Raises:
         ShapeError: A size is below `least`, neither or both of size and scale_factor are given, or one has the wrong
             number of values.
-        DTypeError: input is no floating array, or an argument is of the wrong type.
+        DTypeError: input is no array of a dtype that is served, or an argument is of the wrong type.
     """
-    check_float(operator, "input", input)
+    if not (is_array(input) and input.dtype.name in also):
+        check_float(operator, "input", input)
     if not 3 <= input.ndim <= 5:
         raise ShapeError(operator, "input", list(input.shape), "[N, C, L], [N, C, H, W] or [N, C, D, H, W]")
     rank = input.ndim - 2

@@ -27,8 +27,8 @@ FUNCTIONS = {
     "greater",
     "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "matmul", "maximum", "minimum",
     "moveaxis", "multiply", "negative", "not_equal", "ones", "ones_like", "power", "prod", "put_along_axis",
-    "reciprocal", "searchsorted", "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take_along_axis",
-    "tanh", "trunc",
+    "reciprocal", "right_shift", "searchsorted", "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take",
+    "take_along_axis", "tanh", "trunc",
     "zeros", "zeros_like",
 }  # fmt: skip
 

@@ -44,6 +44,7 @@ BOXES_3D = np.concatenate([wave(6, 3, high=4.0), wave(6, 3, low=5.0, high=9.0)],
 WHOLE_IMAGE = np.arange(60).reshape(2, 6, 5) % 4
 ROIS = np.array([[0, 0.5, 1.5, 4.25, 4.5], [1, -2.0, 0.0, 3.5, 9.0], [1, 1.0, 1.0, 1.0, 1.5]])
 ROIS_3D = np.array([[1, 0.5, 1.5, 0.25, 2.5, 3.5, 1.5], [0, -1.0, 0.0, 0.5, 5.0, 2.0, 2.0]])
+BYTES = (100 * IMAGE).astype("uint8")
 BY_RANK = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
 PLACES = {rank: np.arange(x.size).reshape(x.shape) * 5 % x[0, 0].size for rank, x in BY_RANK.items()}
 COUNTS = {rank: (8 * x).astype("int32") for rank, x in BY_RANK.items()}
@@ -145,7 +146,7 @@ CALLS = {
         (IMAGE, (3, 7)), (IMAGE, None, 2.0, "bilinear"), (IMAGE, (3, 7), None, "bicubic"),
         (IMAGE, (3, 7), None, "area"), (IMAGE, (3, 7), None, "bilinear", False, None, True),
     ],
-    "upsample": [(IMAGE, None, 2, "bilinear")],
+    "upsample": [(IMAGE, None, 2, "bilinear"), (BYTES, (3, 7), None, "bicubic"), (BYTES, (3, 7))],
     "upsample_bilinear": [(IMAGE, (3, 7))],
     "upsample_nearest": [(IMAGE, (3, 7))],
     "normalize": [(ANY,), (ANY, 1.0)],

@@ -86,6 +86,29 @@ def test_halves_are_rounded_once(dtype, rule):
     np.testing.assert_allclose(y.astype("float32"), expected, rtol=float(ml_dtypes.finfo(dtype).eps), atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", [dict(mode="nearest"), dict(mode="nearest-exact"), *PLANE], ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_bytes_are_exactly_pytorchs(rule, channels):
+    x = np.random.default_rng(0).integers(0, 256, (2, channels, 17, 14)).astype("uint8")
+    x[0, 0] = np.where(x[0, 0] < 128, 0, 255)
+    for options in (dict(size=(5, 40)), dict(size=(31, 3)), dict(size=(17, 9)), dict(scale_factor=(1.3, 0.6))):
+        for image in (x, last(x)):
+            y = F.interpolate(image, **options, **rule)
+            np.testing.assert_array_equal(y, T.interpolate(as_torch(image), **options, **rule).numpy())
+            assert y.dtype == "uint8"
+        assert np.moveaxis(y, 1, -1).flags.c_contiguous
+    assert not F.interpolate(tensor(x), 5, **rule).requires_grad
+
+
+@pytest.mark.parametrize("size", [(7,), (3, 4, 5)])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_bytes_of_signals_and_volumes(size, mode):
+    x = np.random.default_rng(0).integers(0, 256, (2, 3, *size)).astype("uint8")
+    for options in (dict(scale_factor=1.7), dict(size=5), dict(size=2)):
+        expected = T.interpolate(as_torch(x), mode=mode, **options).numpy()
+        np.testing.assert_array_equal(F.interpolate(x, mode=mode, **options), expected)
+
+
 @pytest.mark.parametrize("rule", PLANE, ids=str)
 def test_images_that_shrink_and_grow_a_lot(rule):
     x = images(1, 2, 61, 47)
@@ -284,6 +307,8 @@ X = images(2, 3, 4, 5)
         (lambda: F.interpolate(X[0, 0], 3), ShapeError, r"interpolate: input: got \[4, 5\]"),
         (lambda: F.interpolate(X[..., :0], 3), ShapeError, r"interpolate: input: got \[2, 3, 4, 0\]"),
         (lambda: F.interpolate(X.astype(int), 3), DTypeError, "interpolate: input: got int64"),
+        (lambda: F.interpolate(X[0].astype("uint8"), 3, mode="linear"), DTypeError, "interpolate: input: got uint8"),
+        (lambda: F.interpolate(X.astype("uint8"), 3, mode="area"), DTypeError, "interpolate: input: got uint8"),
         (lambda: F.interpolate([1.0], 3), DTypeError, "interpolate: input: got list"),
         (lambda: reference.resize_forward(X, (3, 3), "bicubic", False, None), ShapeError, "mode: got 'bicubic'"),
     ],

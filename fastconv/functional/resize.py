@@ -6,6 +6,7 @@ It is linear, so that forward and input gradient are each other's rules.
 from fastconv import autograd, backend
 from fastconv.errors import ShapeError
 from fastconv.functional.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
+from fastconv.functional.resize_bytes import resized_bytes
 from fastconv.resize import output_size
 
 # Modes: spatial axes that they are for, and what backends call them without and with antialias.
@@ -19,6 +20,7 @@ _MODES = {
     "bicubic": ((2,), "cubic", "cubic-antialias"),
     "lanczos": ((2,), None, "lanczos-antialias"),
 }
+_OF_BYTES = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
 _UNALIGNED = ("nearest", "nearest-exact", "area")
 _MEANS = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)
 
@@ -36,11 +38,16 @@ def interpolate(
 
     Output position p lies at the input coordinate (p + 1/2) * scale - 1/2, where scale is input size / output size, or
     1 / scale_factor where that is given; with align_corners at p * (size - 1) / (output - 1); with mode "nearest", for
-    the sake of older networks, at p * scale. fastconv.resize has the rules in full. Where a scale factor resizes
-    an axis to the very size that it has, PyTorch's gradient with antialias is not that of its result; this one is.
+    the sake of older networks, at p * scale. fastconv.resize has the rules in full.
+
+    PyTorch differs where it contradicts itself. Its gradients are not always those of its results: with antialias
+    where a scale factor keeps the size of an axis, and of the nearest modes but for small images. With antialias a
+    result of one column is wrong there: every row is summed as the first one. And the nearest neighbours may depend
+    on the memory format there.
 
     Args:
-        input: [N, C, L], [N, C, H, W] or [N, C, D, H, W]. NumPy runs on the CPU, CuPy on the array's GPU.
+        input: [N, C, L], [N, C, H, W] or [N, C, D, H, W], floating; or of uint8 with the nearest modes, and with two
+            spatial axes the others but "area". NumPy runs on the CPU, CuPy on the array's GPU.
         size: Output size, an int or one a spatial axis; or None.
         scale_factor: Output size / input size, a number or one a spatial axis; or None. One of the two is given.
         mode: "nearest" or "nearest-exact", one neighbour; "linear", "bilinear" or "trilinear", for one, two and three
@@ -59,15 +66,20 @@ def interpolate(
     Raises:
         ShapeError: A size is below 1, not one of size and scale_factor is given, the mode is not one of these or not
             for this number of axes, or another argument does not go with it.
-        DTypeError: input is not floating point or no array, or an argument is of the wrong type.
+        DTypeError: input is of another dtype or no array, or an argument is of the wrong type.
     """
     name = "interpolate"
     x = autograd.raw(input)
     mean = mode == "area"
-    output, scales = output_size(name, x, size, scale_factor, bool(recompute_scale_factor), least=0 if mean else 1)
+    also = ("uint8",) if mode in _OF_BYTES else ()
+    recompute = bool(recompute_scale_factor)
+    output, scales = output_size(name, x, size, scale_factor, recompute, least=0 if mean else 1, also=also)
     rule = _rule(mode, len(output), align_corners, antialias)
     if mean:
         return _MEANS[len(output) - 1](input, output)
+    if x.dtype.name in also:
+        y = resized_bytes(x, output, rule, bool(align_corners), scales)
+        return autograd.Tensor(y) if isinstance(input, autograd.Tensor) else y
     return _resize(input, output, rule, bool(align_corners), scales)
 
 
