@@ -280,5 +280,7 @@ def test_wrong_indices_are_refused(last, wrong):
     indices[1, 2, 1, 0] = wrong
     with pytest.raises(ShapeError, match="pool_gather: indices"):
         pool.pool_gather(x, indices)
+    with pytest.raises(ShapeError, match="pool_place: indices"):
+        pool.pool_place(x[:, :, :2, :2], np.zeros((2, 3, 2, 2), np.int64), (0, 5))
     with pytest.raises(ShapeError, match="pool_scatter: indices"):
         pool.pool_scatter(x[:, :, :2, :2], indices, (4, 5))

@@ -402,6 +402,7 @@ def images(*shape, dtype="float32"):
         (lambda: F.max_pool1d(images(0, 4), 2), ShapeError, "max_pool1d: input"),
         (lambda: F.max_pool2d(images(1, 1, 4, 4), 2, ceil_mode=1), DTypeError, "max_pool2d: ceil_mode"),
         (lambda: F.avg_pool3d(images(2, 0, 4, 4, 4), 2), ShapeError, "avg_pool3d: input"),
+        (lambda: F.avg_pool3d(images(1, 1, 4, 4, 2), 3, padding=1), ShapeError, "avg_pool3d: kernel_size"),
         (lambda: F.avg_pool2d(images(1, 1, 4, 4), 2, ceil_mode=None), DTypeError, "avg_pool2d: ceil_mode"),
         (lambda: F.avg_pool1d(images(1, 1, 4), 2, count_include_pad=1), DTypeError, "avg_pool1d: count_include_pad"),
         (lambda: F.avg_pool2d(images(1, 1, 4, 4), 2, divisor_override=True), DTypeError, "divisor_override"),

@@ -151,6 +151,7 @@ def refused(indices=(0, 0), shape=(1, 2, 2, 2), dtype="float32", index_dtype="in
         (refused(stride=0), ShapeError, "stride"),
         (refused(padding=-1), ShapeError, "padding"),
         (refused(stride=1, padding=4), ShapeError, "padding"),
+        (refused(stride=2, padding=2), ShapeError, "padding"),
     ],
 )
 def test_refusals(call, error, argument):

@@ -126,6 +126,8 @@ def _scattered(operator, dy, indices, size, adds=True):
         work = (dx.size + dy.size) / _MOVES
         parallel_for(pool_indices.scatter, tasks, work, errors, places, dxs, sizes, faults)
         _check_indices(operator, faults, size)
+    elif dy.size:
+        _check_indices(operator, [1], size)  # of no position every index is out of range
     return narrowed(dx, dy)
 
 

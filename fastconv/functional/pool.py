@@ -170,6 +170,9 @@ def _avg_pool_checked(input, kernel_size, stride, padding, ceil_mode, count_incl
     ceil_mode = flag(name, "ceil_mode", ceil_mode)
     window = Window.pool(name, autograd.raw(x), kernel_size, stride, padding, 1, ceil_mode, rank)
     check_channels(name, x)
+    if rank == 3 and any(taps > size for taps, size in zip(window.kernel, window.size, strict=True)):
+        # PyTorch lets neither padding nor ceil_mode make up for it in volumes.
+        raise ShapeError(name, "kernel_size", list(window.kernel), f"at most the input: {list(window.size)}")
     if divisor is not None:
         divisor = _nonzero(name, divisor)
     y = _avg_pool(x, window, flag(name, "count_include_pad", count_include_pad), divisor)

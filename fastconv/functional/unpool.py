@@ -114,8 +114,8 @@ def _size(name, output, kernel, stride, padding, given):
         size = as_ints(name, "output_size", (given[-rank:],))
         if any(abs(g - d) >= s for g, d, s in zip(size, default, stride, strict=True)):
             raise ShapeError(name, "output_size", list(given), f"less than {list(stride)} away from {list(default)}")
-    if min(size) < 0:
-        raise ShapeError(name, "padding", list(padding), f"a result of no negative size, and not {list(size)}")
+    if min(size) < 1:  # PyTorch lets some results have no position for the indices to name
+        raise ShapeError(name, "padding", list(padding), f"a result of at least one position, and not {list(size)}")
     return size
 
 
