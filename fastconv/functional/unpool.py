@@ -69,13 +69,13 @@ def _max_unpool(input, indices, kernel_size, stride, padding, output_size, rank)
     name = f"max_unpool{rank}d"
     x, unbatched = with_batch(input, rank)
     check_images(name, "input", autograd.raw(x), rank)
+    if 0 in x.shape[2:]:
+        raise ShapeError(name, "input", list(x.shape), "at least one position on every spatial axis")
     places = _checked_indices(name, indices, input.shape)
     kernel = _numbers(name, "kernel_size", kernel_size, rank, least=1)
     stride = kernel if stride is None else _numbers(name, "stride", stride, rank, least=1)
     padding = _numbers(name, "padding", padding, rank, least=0)
     size = _size(name, x.shape[2:], kernel, stride, padding, output_size)
-    if 0 in x.shape[2:]:
-        raise ShapeError(name, "input", list(x.shape), "at least one position on every spatial axis")
     if not unbatched:  # where PyTorch takes the channels for a batch
         check_channels(name, x)
     y = placed(name, x, places[None] if unbatched else places, size)
