@@ -131,11 +131,11 @@ class FastconvEngine:
 
         x, tensors = case.operands()
         if case.direction == "forward":
-            return Job(lambda: case.call(functional, x, tensors), None, lambda y: y)
+            return Job(lambda: case.call((functional,), x, tensors), None, lambda y: y)
         x = fastconv.tensor(x, requires_grad=True)
         tensors.update({name: fastconv.tensor(tensors[name], requires_grad=True) for name in case.learned()})
         leaves = [x, *(tensors[name] for name in case.learned())]
-        y = case.call(functional, x, tensors)
+        y = case.call((functional,), x, tensors)
         dy = fastconv.tensor(case.gradient(y.shape))
         return Job(lambda: fastconv.grad(y, leaves, dy, retain_graph=True)[0].data, None, lambda dx: dx)
 
@@ -227,9 +227,9 @@ class TorchEngine:
         x, tensors = torch.from_numpy(x), {name: torch.from_numpy(value) for name, value in tensors.items()}
         torch.set_grad_enabled(case.direction == "backward")  # until active() ends
         if case.direction == "forward":
-            return Job(lambda: case.call(torch.nn.functional, x, tensors), None, lambda y: y.numpy())
+            return Job(lambda: case.call((torch.nn.functional, torch), x, tensors), None, lambda y: y.numpy())
         leaves = [x.requires_grad_(), *(tensors[name].requires_grad_() for name in case.learned())]
-        y = case.call(torch.nn.functional, x, tensors)
+        y = case.call((torch.nn.functional, torch), x, tensors)
         dy = torch.from_numpy(case.gradient(tuple(y.shape)))
         return Job(lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)[0], None, lambda dx: dx.numpy())
 

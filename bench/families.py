@@ -29,7 +29,7 @@ def rows(name, quick, pattern="*"):
         (row.smaller() if quick else row)._replace(direction=direction)
         for row in FAMILIES[name]
         if fnmatch.fnmatchcase(row.function, pattern)
-        for direction in ("forward", "backward")
+        for direction in ("forward", "backward")[: 1 + row.has_backward]
     ]
 
 

@@ -11,13 +11,16 @@ class Operator(NamedTuple):
     """One call to time, such that JSON can carry it.
 
     Attributes:
-        function: Name in torch.nn.functional.
-        shape: Of the first argument, which is normally distributed, float32.
+        function: Name in torch.nn.functional, or in torch.
+        shape: Of the first argument, which is normally distributed, float32; or of its kind.
         options: Keyword arguments that are no arrays.
-        tensors: Keyword arguments that are: name to [kind, *shape], with kinds "normal", "positive", "slopes", and
-            "classes", whose numbers are below the size of the first argument's axis 1.
+        tensors: Keyword arguments that are: name to [kind, *shape], with kinds "normal", "positive", "shares", "slopes"
+            and "classes", whose numbers are below the size of the first argument's axis 1. Without a shape it is that
+            of the first argument, of classes without their axis.
         layout: "channels_first" or "channels_last": memory of the first argument and of the result's gradient.
         then: Name of a function that is applied to the result, or "".
+        kind: That of the first argument.
+        has_backward: Whether there is anything to time of its gradients.
         direction: "forward", or "backward": the gradients of all inputs from that of the result.
     """
 
@@ -27,6 +30,8 @@ class Operator(NamedTuple):
     tensors: dict = {}  # noqa: RUF012 - never changed
     layout: str = "channels_first"
     then: str = ""
+    kind: str = "normal"
+    has_backward: bool = True
     direction: str = "forward"
 
     @classmethod
@@ -39,6 +44,7 @@ class Operator(NamedTuple):
         """Function, its options and what follows it."""
         words = [self.function, *(f"{k}={v}" for k, v in self.options.items())]
         words += [f"{k}{shape}" for k, (kind, *shape) in self.tensors.items() if kind == "slopes"]
+        words += [f"{k}={kind}" for k, (kind, *_) in self.tensors.items() if kind in ("classes", "shares")]
         return " ".join(words + ([f"+ {self.then}"] if self.then else [])).replace(", ", ",")
 
     def smaller(self):
@@ -50,22 +56,23 @@ class Operator(NamedTuple):
     def operands(self):
         """The first argument and the arrays among the keyword arguments, by name; the same in every process."""
         rng = numpy.random.default_rng(0)
-        x = self._stored(2 * rng.standard_normal(self.shape, dtype="float32"))
+        drawn = self._drawn(rng, self.kind, self.shape)
+        x = self._stored(2 * drawn if self.kind == "normal" else drawn)
         return x, {name: self._drawn(rng, kind, shape) for name, (kind, *shape) in self.tensors.items()}
 
     def gradient(self, shape):
         """The gradient of a result of this shape."""
-        dy = numpy.random.default_rng(1).standard_normal(shape, dtype="float32")
+        dy = numpy.asarray(numpy.random.default_rng(1).standard_normal(shape, dtype="float32"))
         return self._stored(dy) if len(shape) == len(self.shape) else dy
 
     def learned(self):
         """Names of the arrays that a gradient is wanted of besides the first argument."""
         return [name for name in self.tensors if name in ("weight", "bias") and self.tensors[name][0] != "classes"]
 
-    def call(self, functional, x, tensors):
-        """The result of a library's functions."""
-        y = getattr(functional, self.function)(x, **tensors, **self.options)
-        return getattr(functional, self.then)(y) if self.then else y
+    def call(self, functions, x, tensors):
+        """The result of a library's functions, a tuple of modules."""
+        y = _found(functions, self.function)(x, **tensors, **self.options)
+        return _found(functions, self.then)(y) if self.then else y
 
     def _stored(self, x):
         if self.layout == "channels_first":
@@ -76,6 +83,14 @@ class Operator(NamedTuple):
         if kind == "slopes":
             return numpy.linspace(-0.5, 1, *shape, dtype="float32")
         if kind == "classes":
-            return rng.integers(0, self.shape[1], shape)
+            return rng.integers(0, self.shape[1], shape or (self.shape[0], *self.shape[2:]))
+        shape = shape or self.shape
+        if kind == "shares":
+            return rng.uniform(0.01, 0.99, shape).astype("float32")
         values = rng.standard_normal(shape, dtype="float32")
         return abs(values) + 0.5 if kind == "positive" else values
+
+
+def _found(modules, name):
+    """The function of a name in the first module that has it."""
+    return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -4,6 +4,7 @@ An array is numpy.ndarray or cupy.ndarray; everything else is refused, never con
 """
 
 import contextlib
+import functools
 import sys
 
 import numpy
@@ -56,6 +57,7 @@ def describe(value):
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
+@functools.cache  # finding the name of a dtype takes microseconds
 def accumulator(dtype):
     """The dtype that sums over this dtype are kept in: float64 for float64, float32 otherwise."""
     return numpy.dtype("float64" if dtype.name == "float64" else "float32")

@@ -49,6 +49,9 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
         [N, *size] each, accumulator dtype of x [N, C, *size]; target int64 [N, *size], weight [C] or None. A class out
         of range is refused, but on a GPU, where nobody waits for the answer, its loss and gradient are NaN.
     cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing) -> dx   dtype of x
+    nll_forward(x, target, weight, ignore_index) -> loss, factor
+        [N, *size] each, accumulator dtype of x [N, C, *size]: -w[t] * x[t] and w[t] of the class t, 0 where it is
+        ignore_index; the rest as for cross_entropy_forward
     unary_forward(x, function, parameters) -> y  any shape; functions and their parameters: fastconv.elementwise
     unary_input_grad(dy, v, function, parameters) -> dx     v is x or y, whichever the function reads
     binary_forward(a, b, function, parameters) -> y   one shape, or one of the two without axes; functions and their
@@ -96,7 +99,7 @@ OPERATORS = (
     "matmul",
     "resize_forward", "resize_input_grad",
     "grid_sample_forward", "grid_sample_input_grad", "grid_sample_grid_grad",
-    "cross_entropy_forward", "cross_entropy_grad",
+    "cross_entropy_forward", "cross_entropy_grad", "nll_forward",
     "unary_forward", "unary_input_grad", "binary_forward", "binary_sum", "binary_grad",
     "softmax_forward", "softmax_input_grad", "glu_forward", "glu_input_grad", "prelu_forward", "prelu_grad",
     "normalize_forward", "normalize_grad", "response_norm_forward", "response_norm_input_grad",

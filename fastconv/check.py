@@ -37,6 +37,7 @@ _FACTORS = {
     "group_norm": 3.0,
     "response_norm": 3.0,
     "rms_norm": 3.0,  # 0.41
+    "nll": 2.0,
     "cross_entropy": 2.0,  # 0.18
     "binary": 3.0,
     "unary": 3.0,  # 0.69

@@ -377,3 +377,23 @@ def test_only_what_a_gradient_reads_may_not_change():
         y = function(x)
         a += 1
         y.backward(np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum"])
+def test_large_halves_are_rounded_as_by_numpy(name, dtype):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal((3, 5000)).astype(dtype) for _ in "xw")
+    x[0, :4], w[1, :4] = [np.nan, np.inf, -np.inf, 0], [np.inf, np.nan, 0, -0.0]
+    function, ours = (
+        getattr(np, {"sub": "subtract", "mul": "multiply", "div": "divide"}.get(name, name)),
+        getattr(F, name),
+    )
+    number = np.asarray(0.5, dtype)
+    with np.errstate(all="ignore"):
+        for a, b in ((x, w), (x.T, w.T), (x, number), (number, w)):
+            y, expected = ours(a, b), function(a, b)
+            assert y.dtype == expected.dtype
+            np.testing.assert_array_equal(y.astype("float32"), expected.astype("float32"))
+            if a.ndim:
+                assert y.strides == a.strides

@@ -3,6 +3,6 @@
 A family is a module whose TABLE holds bench.operators.Operator rows without a direction; each is timed in both.
 """
 
-from bench.rows import activations, norms
+from bench.rows import activations, losses, norms
 
-FAMILIES = {"activations": activations.TABLE, "norms": norms.TABLE}
+FAMILIES = {"activations": activations.TABLE, "losses": losses.TABLE, "norms": norms.TABLE}

@@ -92,7 +92,7 @@ class Case(NamedTuple):
             return (numpy.dtype("int64"),)
         if self.operator == "binary_sum":
             return (accumulator(dtype),)
-        if self.operator in ("batch_norm_statistics", "cross_entropy_forward"):
+        if self.operator in ("batch_norm_statistics", "cross_entropy_forward", "nll_forward"):
             return accumulator(dtype), accumulator(dtype)
         if self.operator in ("group_norm_forward", "rms_norm_forward"):
             return dtype, *(accumulator(dtype),) * (len(self.expected()) - 1)

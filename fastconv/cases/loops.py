@@ -258,6 +258,17 @@ def cross_entropy_forward(x, target, weight, ignore_index, label_smoothing):
     return loss, sums
 
 
+def nll_forward(x, target, weight, ignore_index):
+    """loss and factor [N, *size]."""
+    loss, factor = numpy.zeros(target.shape), numpy.zeros(target.shape)
+    for at in numpy.ndindex(*target.shape):
+        c = target.item(at)
+        if c != ignore_index:
+            factor[at] = 1 if weight is None else weight.item(c)
+            loss[at] = -factor[at] * x.item(at[0], c, *at[1:])
+    return loss, factor
+
+
 def cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_smoothing):
     """dx [N, C, *size]; logsumexp is computed anew, from x."""
     dx = numpy.zeros(x.shape)

@@ -1,4 +1,4 @@
-"""Cases of cross-entropy with classes, forward and its gradient."""
+"""Cases of losses of classes."""
 
 import math
 
@@ -22,17 +22,33 @@ SCORES = [
 ]
 STORED_SCORES = (2, 6, (4, 5))
 SHARED_SCORES = (3, 13, (41, 43))
+SHARED_CLASSES = (3, 2, (150, 151))  # positions for two threads where each is one look-up
 
 # Whether classes have factors, the class that does not count, label smoothing
 RULES = [(False, -100, 0.0), (True, 1, 0.0), (False, 0, 0.3), (True, -100, 0.1)]
 
 
 def cases():
-    """Cases of cross_entropy_forward and cross_entropy_grad."""
+    """Cases of cross_entropy_forward, cross_entropy_grad and nll_forward."""
     for row in SCORES:
         yield from _cases(row, quick=row[0] > 0)
+        yield from _nll_cases(row, quick=row[0] > 0)
+    yield from _nll_cases(STORED_SCORES, fills=("normal", "special"), storages=EVERY_STORAGE, quick=True)
+    yield from _nll_cases(SHARED_CLASSES, quick=True)
     yield from _cases(STORED_SCORES, fills=("normal", "shifted", "special"), storages=EVERY_STORAGE, quick=True)
     yield from _cases(SHARED_SCORES, fills=("normal", "shifted"), quick=True)
+
+
+def _nll_cases(row, **how):
+    n, classes, size = row
+    for weighted, ignore_index in ((False, -100), (True, 1)):
+        if ignore_index < classes:
+
+            def make(draw, weighted=weighted, ignore_index=ignore_index):
+                x, target = draw.data(n, classes, *size), targets(draw, row, ignore_index)
+                return x, target, abs(draw.normal(classes)) if weighted else None, ignore_index
+
+            yield from cross("nll_forward", label(row, weighted, ignore_index, 0), make, n * math.prod(size), **how)
 
 
 def label(row, weighted, ignore_index, smoothing):

@@ -15,7 +15,7 @@ from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, con
 from fastconv.cpu.distance import normalize_forward, normalize_grad
 from fastconv.cpu.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.cpu.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
-from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad
+from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad, nll_forward
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.nms import nms
 from fastconv.cpu.norm import (
@@ -76,6 +76,7 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "nll_forward",
     "nms",
     "normalize_forward",
     "normalize_grad",

@@ -18,7 +18,7 @@ from fastconv.cuda.conv import conv_bias_grad, conv_forward, conv_input_grad, co
 from fastconv.cuda.distance import normalize_forward, normalize_grad
 from fastconv.cuda.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.cuda.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
-from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad
+from fastconv.cuda.loss import cross_entropy_forward, cross_entropy_grad, nll_forward
 from fastconv.cuda.matmul import matmul
 from fastconv.cuda.nms import nms
 from fastconv.cuda.norm import (
@@ -82,6 +82,7 @@ __all__ = [
     "max_pool_forward",
     "max_pool_input_grad",
     "max_workspace",
+    "nll_forward",
     "nms",
     "normalize_forward",
     "normalize_grad",

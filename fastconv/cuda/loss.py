@@ -5,7 +5,9 @@ A class out of range is not refused, which would wait for the GPU: its loss and 
 
 import math
 
-from fastconv.arrays import accumulator
+import numpy
+
+from fastconv.arrays import accumulator, namespace_of
 from fastconv.cuda.layout import dense, is_channels_last
 from fastconv.cuda.runtime import launch
 
@@ -40,6 +42,22 @@ def cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_
                 *_problem(x), ignore_index, label_smoothing, gpu.stream,
             )  # fmt: skip
         return dx
+
+
+def nll_forward(x, target, weight, ignore_index):
+    """loss and factor [N, *size] by the array's own module, as it only looks up elements; see fastconv.backend."""
+    xp, wide, classes = namespace_of(x), accumulator(x.dtype), x.shape[1]
+    counted = target != ignore_index
+    wrong = counted & ((target < 0) | (target >= classes))
+    factor = xp.where(wrong, math.nan, counted).astype(wide)
+    if not classes:
+        return factor.copy(), factor
+    known = xp.where(counted & ~wrong, target, 0)
+    if weight is not None:
+        factor = weight.astype(wide, copy=False)[known] * factor
+    with numpy.errstate(all="ignore"):
+        picked = xp.take_along_axis(x, xp.expand_dims(known, 1), axis=1).reshape(target.shape).astype(wide, copy=False)
+        return xp.where(counted, -factor * picked, 0).astype(wide, copy=False), factor
 
 
 def _by_rows(x, last):

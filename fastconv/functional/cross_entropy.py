@@ -10,7 +10,7 @@ from fastconv.arrays import is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, masked
-from fastconv.functional.indexing import pick
+from fastconv.functional.indexing import unpick
 from fastconv.functional.loss_parts import OLD, documented, finish, floating, undifferentiated, wide
 from fastconv.functional.operands import (
     accumulator,
@@ -38,7 +38,7 @@ _ONE_A_TARGET = 'A number, the mean being weighted by the factors of the classes
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     reduction = as_reduction("nll_loss", reduction, size_average, reduce)
     x, t = floating("nll_loss", "input", input), _single("nll_loss", input, target)
-    losses, each = _of_classes("nll_loss", wide(input, x.dtype), x, t, weight, ignore_index)
+    losses, each = _of_classes(input, x, t, weight, ignore_index)
     return _average(losses, each, reduction, x.dtype, input, target, weight)
 
 
@@ -145,25 +145,31 @@ def _factors(name, weight, x, axis):
     return w.astype(accumulator(x.dtype), copy=False).reshape(-1, *(1,) * (x.ndim - axis - 1))
 
 
-def _of_classes(name, logs, x, target, weight, ignore_index):
-    """Losses of the log-probabilities of an array x with class indices, and the plain factor of each."""
-    axis, t = _class_axis(name, x), array(name, "target", target)
-    classes, ignored = x.shape[axis], as_int(name, "ignore_index", ignore_index)
-    shape = _check_classes(name, x, t, axis)
-    xp = backend.namespace(x, t)
-    counted = xp.asarray(t != ignored)
-    wrong = xp.asarray(counted & ((t < 0) | (t >= classes)))
-    if not is_cupy(t) and wrong.any():
-        first = f"class {int(t[wrong][0])}"
-        raise ShapeError(name, "target", first, f"0 to {classes - 1}, or ignore_index {ignored}")
-    factors = _factors(name, weight, x, axis)
-    each = xp.where(wrong, math.nan, counted).astype(logs.dtype)  # NaN on a GPU, where nobody waits for the answer
-    if not classes:  # then nothing is counted, and there is nothing to pick
-        return sum(logs, axis), each
-    known = xp.where(counted & ~wrong, t, 0).astype("int64")
-    if factors is not None:
-        each = xp.asarray(factors.reshape(-1)[known] * each)
-    return masked(reshape(pick(logs, xp.expand_dims(known, axis), axis), shape), counted) * -each, each
+def _of_classes(input, x, t, weight, ignore_index):
+    """Losses of the log-probabilities x of input with classes t, by the operator, and the plain factor of each."""
+    axis, ignored = _class_axis("nll_loss", x), as_int("nll_loss", "ignore_index", ignore_index)
+    _check_classes("nll_loss", x, t, axis)
+    w = None if _factors("nll_loss", weight, x, axis) is None else raw(weight)
+    classes = t.astype("int64", copy=False)
+    logs = input if isinstance(input, Tensor) else Tensor(input)
+    logs, classes = (logs, classes) if axis else (unsqueeze(logs, 0), classes[None])
+    losses, factor = backend.of(x, t, w).nll_forward(raw(logs), classes, w, ignored)
+    form = raw(logs).dtype.newbyteorder("="), raw(logs).shape[1]
+    rule = _nll_rule(classes, ignored, factor, *form)
+    losses = record("nll_loss", losses, (logs,), rule)
+    return (losses if axis else reshape(losses, ())), factor
+
+
+def _nll_rule(classes, ignored, factor, dtype, count):
+    """The rule of the gradient: what a loss counts, taken off at its class."""
+
+    def input_grad(dlosses):
+        counted = classes != ignored
+        known = namespace_of(classes).where(counted & (classes < count), classes, 0)
+        terms = masked(dlosses, counted) * -factor
+        return unpick(cast(unsqueeze(terms, 1), dtype), known[:, None], 1, count)
+
+    return lambda dlosses, _: (lambda: input_grad(dlosses),)
 
 
 def _average(losses, each, reduction, dtype, *operands):

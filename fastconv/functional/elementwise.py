@@ -7,10 +7,12 @@ that were broadcast. Dtypes mix as in PyTorch: see fastconv.functional.operands.
 
 import math
 
+import numpy
+
 from fastconv import backend
 from fastconv.arrays import is_array, is_cupy, is_float, namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record, wants_grad
-from fastconv.elementwise import FUNCTIONS
+from fastconv.elementwise import FUNCTIONS, PAIRS
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.operands import (
     accumulator,
@@ -26,6 +28,8 @@ from fastconv.functional.operands import (
     quiet,
     wrapped,
 )  # fmt: skip
+
+_LARGE = 1 << 13  # halves in both operands
 
 _UNARY_DOC = """{what}, as torch.{name}.
 
@@ -227,7 +231,10 @@ def _binary(name, what, compute, gradients=None, reads=("", ""), quotient=False,
             raise DTypeError(name, "input, other", "bool", "numbers", "convert it, or use logical operators")
         if quotient and not is_float(x):
             x, w = x.astype("float32"), w.astype("float32")
-        y = computed(name, xp, lambda x, w: compute(xp, x, w), x, w)
+        if name in PAIRS and xp is numpy and _are_large_halves(x, w):
+            y = backend.of(x, w).binary_forward(x, w, name, ())
+        else:
+            y = computed(name, xp, lambda x, w: compute(xp, x, w), x, w)
         if gradients is None or not is_float(y):
             return wrapped(y, input, other)
         read = (reads[0] if wants_grad(input) else "") + (reads[1] if wants_grad(other) else "")
@@ -245,6 +252,13 @@ def _binary(name, what, compute, gradients=None, reads=("", ""), quotient=False,
 
     result = "bool or integers" if gradients is None else "PyTorch's dtype of the two"
     return _named(function, name, _BINARY_DOC.format(name=name, what=what, result=result))
+
+
+def _are_large_halves(x, w):
+    """Whether a backend's kernel is worth its call: NumPy takes a half at a time, and has no other threads."""
+    if x.dtype.itemsize != 2 or x.size + w.size < _LARGE or not is_float(x):
+        return False
+    return x.ndim == 0 or w.ndim == 0 or (x.shape == w.shape and x.strides == w.strides)
 
 
 def _is_bool(value):

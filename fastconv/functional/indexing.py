@@ -92,11 +92,17 @@ def pick(input, indices, dim):
     x = raw(input)
     length = x.shape[dim]
     y = namespace_of(x).take_along_axis(x, indices, axis=dim)
-    return moved("pick", y, input, lambda dy: _put(dy, indices, dim, length))
+    return moved("pick", y, input, lambda dy: unpick(dy, indices, dim, length))
 
 
-def _put(dy, indices, dim, length):
-    """Zeros, but for dy at the indices: the transpose of pick."""
+def unpick(dy, indices, dim, length):
+    """Zeros, but for dy at the indices: the transpose of pick.
+
+    Args:
+        dy: Tensor or array of the shape of indices.
+        indices, dim: Of pick.
+        length: Size of the result's axis.
+    """
     d = raw(dy)
     xp = namespace_of(d)
     shape = (*d.shape[:dim], length, *d.shape[dim + 1 :])

@@ -18,7 +18,7 @@ from fastconv.reference.conv import conv_bias_grad, conv_forward, conv_input_gra
 from fastconv.reference.distance import normalize_forward, normalize_grad
 from fastconv.reference.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
 from fastconv.reference.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
-from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad
+from fastconv.reference.loss import cross_entropy_forward, cross_entropy_grad, nll_forward
 from fastconv.reference.matmul import matmul
 from fastconv.reference.nms import nms
 from fastconv.reference.norm import (
@@ -79,6 +79,7 @@ __all__ = [
     "matmul",
     "max_pool_forward",
     "max_pool_input_grad",
+    "nll_forward",
     "nms",
     "normalize_forward",
     "normalize_grad",

@@ -51,6 +51,17 @@ def cross_entropy_grad(dloss, x, logsumexp, target, weight, ignore_index, label_
     return dx.astype(x.dtype.newbyteorder("="), "C")
 
 
+@numpy.errstate(all="ignore")
+def nll_forward(x, target, weight, ignore_index):
+    """loss and factor [N, *size] of log-probabilities x [N, C, *size]."""
+    logs, counted, known, w = _checked(x, target, weight, ignore_index)
+    loss, factor = numpy.zeros(target.shape), numpy.zeros(target.shape)
+    if x.shape[1]:
+        factor = numpy.where(counted, w[known], 0)
+        loss = numpy.where(counted, -w[known] * numpy.take_along_axis(logs, known[:, None], axis=1)[:, 0], 0)
+    return loss.astype(accumulator(x.dtype)), factor.astype(accumulator(x.dtype))
+
+
 def _checked(x, target, weight, ignore_index):
     """Scores in float64, which positions count, their classes (0 where they do not), and factors of the classes."""
     classes = x.shape[1]
