@@ -1,4 +1,4 @@
-"""The command line: python -m bench {run,train,activations,norms,start,gates}."""
+"""The command line: python -m bench {run,train,activations,norms,padding,start,gates}."""
 
 import argparse
 import importlib.util

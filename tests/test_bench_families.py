@@ -16,6 +16,7 @@ pytest.importorskip("torch", reason="PyTorch is the peer")
 COMPARED = {
     "activations": ("relu", "prelu", "glu", "softmax"),
     "norms": ("batch_norm", "group_norm", "layer_norm", "normalize"),
+    "padding": ("pad",),
 }
 
 
@@ -32,7 +33,9 @@ def test_rows_are_told_apart(name):
 )  # fmt: skip
 def test_both_libraries_compute_the_same(case):
     channels = case.shape[1]
-    case = case._replace(shape=(2, channels, 3, 4) if len(case.shape) == 4 else (4, channels))
+    case = case._replace(
+        shape=(2, channels, *(3, 4, 5)[: len(case.shape) - 2]) if len(case.shape) > 2 else (4, channels)
+    )
     if len(case.shape) == 4 and "normalized_shape" in case.options:
         sizes = case.shape[-len(case.options["normalized_shape"]) :]
         case = case._replace(options={"normalized_shape": list(sizes)})

@@ -136,7 +136,7 @@ CALLS = {
     "grid_sample": [(IMAGE, POINTS), (IMAGE, POINTS, "bicubic", "border"), (VOLUME, POINTS_3D, "nearest"),
                     (VOLUME, POINTS_3D, "bilinear", "reflection", True)],
     "affine_grid": [(wave(2, 2, 3), (2, 1, 3, 4)), (wave(2, 3, 4), (2, 1, 3, 1, 4), True)],
-    "unfold": [(IMAGE, 2), (IMAGE, (3, 2), (2, 1), (2, 0), 2), (TRUE[None], 2)],
+    "unfold": [(IMAGE, 2), (IMAGE, (3, 5), 1, 0, (3, 5)), (IMAGE, (3, 2), (2, 1), (2, 0), 2), (TRUE[None], 2)],
     "fold": [(wave(2, 8, 6), (4, 3), (2, 2), 1, (0, 0), (1, 1)), (wave(4, 16), 4, 2, 2, 1)],
     "pad": [
         (IMAGE, (1, 2, -1, 1), *more)

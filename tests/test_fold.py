@@ -24,6 +24,8 @@ PROBLEMS = [
     ((0, 2, 4, 4), (3, 1, 1, 1)),
     ((1, 2, 8, 9), (2, 1, 0, 4)),
     ((1, 1, 2, 2), (1, 1, 3, 2)),
+    ((2, 3, 6, 8), ((3, 2), 1, 0, (3, 2))),  # cut into pieces
+    ((3, 7, 8), ((3, 2), 1, 0, (3, 2))),  # and with a rest
 ]
 
 
@@ -62,10 +64,14 @@ def test_bools_are_pytorchs():
 
 def test_any_storage_of_the_same_numbers():
     x, columns = normal(2, 3, 5, 6), normal(2, 12, 20)
-    for (storage, image), (_, blocks) in zip(storages(x), storages(columns), strict=True):
+    cut, pieces = ((5, 2), 1, 0, (5, 2)), normal(2, 10, 6)
+    stored = zip(storages(x), storages(columns), storages(pieces), strict=True)
+    for (storage, image), (_, blocks), (_, parts) in stored:
         for y, expected in (
             (F.unfold(image, 2), F.unfold(x, 2)),
             (F.fold(blocks, (5, 6), 2), F.fold(columns, (5, 6), 2)),
+            (F.unfold(image, *cut), F.unfold(x, *cut)),
+            (F.fold(parts, (10, 6), *cut), F.fold(pieces, (10, 6), *cut)),
         ):
             np.testing.assert_array_equal(y, expected, err_msg=storage)
             assert y.flags.c_contiguous

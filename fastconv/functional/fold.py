@@ -34,6 +34,11 @@ class _Blocks(NamedTuple):
     stride: tuple
     count: tuple
 
+    def tile(self):
+        """Whether the blocks are the image cut into pieces, as for patches of a transformer: nothing is added up."""
+        cut = tuple(n * k for n, k in zip(self.count, self.kernel, strict=True))
+        return cut == self.size and self.kernel == self.stride and self.dilation == (1, 1) and self.padding == (0, 0)
+
     def taps(self):
         """(index of [..., R, S, P, Q], index of [..., H, W]) of each tap that meets the image in a block."""
         rows, columns = (list(self._slices(axis)) for axis in (0, 1))
@@ -138,24 +143,34 @@ def _pair(operator, argument, value, least):
 def _unfold(x, blocks):
     """[..., C * R * S, P * Q] of [..., C, H, W]."""
     plain = raw(x)
+    xp, dtype = namespace_of(plain), plain.dtype.newbyteorder("=")
     *lead, channels = plain.shape[:-2]
-    y = namespace_of(plain).zeros((*lead, channels, *blocks.kernel, *blocks.count), plain.dtype.newbyteorder("="))
-    for column, image in blocks.taps():
-        y[column] = plain[image]
-    y = y.reshape(*lead, channels * blocks.kernel[0] * blocks.kernel[1], blocks.count[0] * blocks.count[1])
-    return moved("unfold", y, x, lambda dy: _fold(dy, blocks))
+    (r, s), (p, q) = blocks.kernel, blocks.count
+    if blocks.tile():
+        pieces = plain.reshape(*lead, channels, p, r, q, s)
+        y = xp.moveaxis(pieces, (-3, -1), (-4, -3)).astype(dtype, order="C")
+    else:
+        y = xp.zeros((*lead, channels, r, s, p, q), dtype)
+        for column, image in blocks.taps():
+            y[column] = plain[image]
+    return moved("unfold", y.reshape(*lead, channels * r * s, p * q), x, lambda dy: _fold(dy, blocks))
 
 
 def _fold(x, blocks):
     """[..., C, H, W] of [..., C * R * S, P * Q]."""
     plain = raw(x)
+    xp, dtype = namespace_of(plain), plain.dtype.newbyteorder("=")
     *lead, rows, _ = plain.shape
-    channels = rows // (blocks.kernel[0] * blocks.kernel[1])
-    columns = plain.reshape(*lead, channels, *blocks.kernel, *blocks.count)
-    wide = accumulator(plain.dtype) if is_float(plain) else plain.dtype
-    y = namespace_of(plain).zeros((*lead, channels, *blocks.size), wide)
-    for column, image in blocks.taps():
-        into = y[image]
-        into += columns[column].astype(wide, copy=False)
-    y = y.astype(plain.dtype.newbyteorder("="), copy=False)
+    (r, s), (p, q) = blocks.kernel, blocks.count
+    columns = plain.reshape(*lead, rows // (r * s), r, s, p, q)
+    shape = (*lead, rows // (r * s), *blocks.size)
+    if blocks.tile():
+        y = xp.moveaxis(columns, (-4, -3), (-3, -1)).astype(dtype, order="C").reshape(shape)
+    else:
+        wide = accumulator(dtype) if is_float(plain) else dtype
+        y = xp.zeros(shape, wide)
+        for column, image in blocks.taps():
+            into = y[image]
+            into += columns[column].astype(wide, copy=False)
+        y = y.astype(dtype, copy=False)
     return moved("fold", y, x, lambda dy: _unfold(dy, blocks))
