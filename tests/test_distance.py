@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch.nn.functional as T
 
+import fastconv
 import fastconv.functional as F
 from fastconv import nn
 from fastconv.autograd import grad
@@ -161,3 +162,23 @@ def test_normalize_of_every_storage(dtype, axis):
         y = F.normalize(stored, dim=axis)
         assert y.dtype == np.dtype(dtype)
         np.testing.assert_allclose(y.astype("float64"), want, rtol=4 * eps, atol=eps, err_msg=name)
+
+
+@pytest.mark.parametrize("p", [2, "fro", 1, 0, 3, 0.5, -1, math.inf, -math.inf])
+@pytest.mark.parametrize("dim", [None, 1, (0, 1), -1])
+def test_norm_is_pytorchs_and_has_two_derivatives(p, dim):
+    x = np.random.default_rng(0).standard_normal((3, 4))
+    check_like_torch(lambda x: fastconv.norm(x, p, dim), lambda x: torch.norm(x, p, dim), x, rtol=1e-10)
+    y = tensor(x).norm(p, dim, keepdim=True)
+    assert y.shape == tuple(torch.norm(torch.from_numpy(x), p, dim, keepdim=True).shape)
+    if p != 0:
+        check_gradients(lambda x: fastconv.norm(x, p, dim), x)
+
+
+def test_norm_refuses():
+    with pytest.raises(ShapeError, match="norm: p: got 'nuc'"):
+        fastconv.norm(np.ones((2, 2)), "nuc")
+    with pytest.raises(DTypeError, match="norm: input: got int64"):
+        fastconv.norm(np.ones((2, 2), int))
+    with pytest.raises(ShapeError, match="norm: input"):
+        fastconv.norm(np.ones((2, 0)), math.inf, 1)

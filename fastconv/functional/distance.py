@@ -10,7 +10,16 @@ from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import abs, cast, clamp, div, masked, mul, pow, sqrt, sub, where
 from fastconv.functional.indexing import getitem
-from fastconv.functional.operands import accumulator, array, as_axes, as_axis, check_broadcast, is_number, number
+from fastconv.functional.operands import (
+    accumulator,
+    array,
+    as_axes,
+    as_axis,
+    check_broadcast,
+    is_number,
+    number,
+    on_device,
+)
 from fastconv.functional.reduction import amax, amin
 from fastconv.functional.reduction import sum as total
 
@@ -152,6 +161,39 @@ def pdist(input, p=2.0):
     return cast(_norm(difference, p if x.shape[1] else 1.0, (1,), False), dtype)
 
 
+@on_device  # which the package, whose module of this name it would hide, does not do
+def norm(input, p="fro", dim=None, keepdim=False, *, dtype=None):
+    """The p-norm over axes or over all elements, as torch.norm.
+
+    Args:
+        input: Tensor or array of floats.
+        p: Exponent of the norm; "fro" is 2, math.inf the largest and -math.inf the smallest magnitude, 0 the number of
+            elements other than 0.
+        dim: The axis, or several; None for all elements.
+        keepdim: Whether the axes stay, with size 1.
+        dtype: Convert to this dtype first.
+
+    Returns:
+        The shape without the axes; a Tensor for a Tensor. Where the norm has no slope, at 0, its gradient is 0.
+
+    Raises:
+        ShapeError: There is no such axis, or p is "nuc", for which there are no singular values here.
+        DTypeError: input is no array of floats, or p no number.
+    """
+    input = input if dtype is None else cast(input, dtype)
+    x = array("norm", "input", input)
+    check_float("norm", "input", x)
+    if isinstance(p, str):
+        if p != "fro":
+            raise ShapeError("norm", "p", repr(p), 'a number or "fro"')
+        p = 2.0
+    exponent, axes = _number("norm", "p", p), as_axes("norm", "dim", dim, x.ndim)
+    if math.isinf(exponent) and 0 in (x.shape[i] for i in axes if x.ndim):
+        raise ShapeError("norm", "input", list(x.shape), "at least one element along the axes")
+    kept = x.dtype.newbyteorder("=")
+    return cast(_norm(cast(input, accumulator(kept)), exponent, axes if x.ndim else (), keepdim), kept)
+
+
 def _number(operator, argument, value):
     if not is_number(value):
         raise DTypeError(operator, argument, describe(value), "a number")
@@ -180,7 +222,7 @@ def _norm(x, p, axes, keepdim):
         return total(size, dim=axes, keepdim=keepdim)
     if p == 2:
         return _unless_zero(total(mul(x, x), dim=axes, keepdim=keepdim), sqrt)
-    powers = pow(size, p) if p > 1 else _unless_zero(size, lambda v: pow(v, p))
+    powers = pow(size, p) if p > 1 or p < 0 else _unless_zero(size, lambda v: pow(v, p))
     return _unless_zero(total(powers, dim=axes, keepdim=keepdim), lambda v: pow(v, 1 / p))
 
 

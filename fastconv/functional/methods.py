@@ -3,7 +3,19 @@
 from fastconv.arrays import is_array
 from fastconv.autograd import Tensor, raw, record
 from fastconv.errors import GraphError, ShapeError
-from fastconv.functional import activation, elementwise, indexing, reduction, shape, softmax
+from fastconv.functional import (
+    activation,
+    distance,
+    elementwise,
+    indexing,
+    product,
+    reduction,
+    repetition,
+    rounding,
+    selection,
+    shape,
+    softmax,
+)
 from fastconv.functional.linear import matmul
 from fastconv.functional.operands import as_axis, as_dtype, is_number, on_device, quiet
 from fastconv.transfer import place
@@ -19,8 +31,16 @@ _METHODS = {
     ),
     shape: (
         "broadcast_to", "clone", "contiguous", "flatten", "flip", "movedim", "permute", "reshape", "squeeze",
-        "transpose", "unflatten", "unsqueeze",
+        "ravel", "swapaxes", "t", "transpose", "unflatten", "unsqueeze",
     ),
+    selection: (
+        "argsort", "gather", "index_select", "masked_fill", "narrow", "roll", "select", "sort", "take_along_dim",
+        "topk", "unbind",
+    ),
+    repetition: ("repeat", "repeat_interleave", "tril", "triu"),
+    product: ("bmm", "cumsum", "dot", "mm", "mv", "outer", "prod"),
+    rounding: ("ceil", "floor", "logical_and", "logical_not", "logical_or", "logical_xor", "round", "trunc"),
+    distance: ("norm",),
     indexing: ("chunk", "split"),
     activation: ("relu",),
     softmax: ("log_softmax", "softmax"),
@@ -77,6 +97,31 @@ def _expand(self, *sizes):
 def _view(self, *sizes):
     """The same as reshape."""
     return shape.reshape(self, *sizes)
+
+
+def _expand_as(self, other):
+    """A view repeated to the shape of another tensor or array."""
+    return shape.broadcast_to(self, raw(other).shape)
+
+
+def _view_as(self, other):
+    """The same elements in the shape of another tensor or array."""
+    return shape.reshape(self, raw(other).shape)
+
+
+def _tile(self, *dims):
+    """The whole repeated along its last axes."""
+    return repetition.tile(self, dims[0] if len(dims) == 1 else dims)
+
+
+def _clamp_min(self, min):
+    """The same as clamp with the lower limit alone."""
+    return elementwise.clamp(self, min=min)
+
+
+def _clamp_max(self, max):
+    """The same as clamp with the upper limit alone."""
+    return elementwise.clamp(self, max=max)
 
 
 def _setitem(self, index, value):
@@ -172,7 +217,9 @@ def attach():
                         ("long", "int64"), ("int", "int32"), ("bool", "bool")):  # fmt: skip
         setattr(Tensor, name, on_device(_as_method(name, _to_dtype(dtype))))
     for name, function in (("size", _size), ("expand", _expand), ("view", _view), ("to", _to), ("cpu", _cpu),
-                           ("cuda", _cuda), ("type_as", _type_as), ("requires_grad_", _requires_grad_),
+                           ("cuda", _cuda), ("type_as", _type_as), ("expand_as", _expand_as), ("view_as", _view_as),
+                           ("reshape_as", _view_as), ("tile", _tile), ("clamp_min", _clamp_min),
+                           ("clamp_max", _clamp_max), ("requires_grad_", _requires_grad_),
                            ("__setitem__", _setitem), ("__array__", _array)):  # fmt: skip
         setattr(Tensor, name, on_device(_as_method(name, function)))
     Tensor.__hash__ = object.__hash__  # __eq__ compares elements; tensors are keys by identity

@@ -281,3 +281,54 @@ def clone(input):
         DTypeError: input is no array.
     """
     return moved("clone", array("clone", "input", input).copy(order="K"), input, lambda dy: dy)
+
+
+def t(input):
+    """A matrix transposed, or a vector as it is, as torch.t.
+
+    Args:
+        input: Tensor or array of at most 2 axes.
+
+    Returns:
+        A view; a Tensor for a Tensor.
+
+    Raises:
+        ShapeError: input has more axes.
+        DTypeError: input is no array.
+    """
+    x = array("t", "input", input)
+    if x.ndim > 2:
+        raise ShapeError("t", "input", list(x.shape), "at most 2 axes")
+    return permute(input, *reversed(range(x.ndim)))
+
+
+def ravel(input):
+    """The elements in one axis, as torch.ravel.
+
+    Args:
+        input: Tensor or array.
+
+    Returns:
+        One axis; a Tensor for a Tensor.
+
+    Raises:
+        DTypeError: input is no array.
+    """
+    return reshape(input, -1 if array("ravel", "input", input).size else 0)
+
+
+def swapaxes(input, axis0, axis1):
+    """Two axes swapped, as torch.swapaxes; the same as transpose.
+
+    Args:
+        input: Tensor or array.
+        axis0, axis1: The axes.
+
+    Returns:
+        The shape with them swapped; a Tensor for a Tensor.
+
+    Raises:
+        ShapeError: An axis is out of range.
+        DTypeError: input is no array, or an axis no int.
+    """
+    return transpose(input, axis0, axis1)
