@@ -13,6 +13,7 @@ namespace fastconv {
 struct NmsSelectTile {
   static constexpr int kWarps = 16;  // of the one block that there is: a block of boxes each
   static constexpr int kThreads = kWarps * kWarp;
+  static constexpr int kMinBlocksPerSm = 1;  // there is no other: leaves 128 registers
   static constexpr int kRows = 2;  // words of neighbouring rows in one access, whose 64 a warp takes at once
   static_assert(kRows * kWarp == kNmsBlock, "a warp sees every row of a block");
   static_assert(kThreads >= kNmsBlock, "a thread for each box that is settled");
@@ -70,7 +71,7 @@ __device__ __forceinline__ int bits_of(uint64_t word) {
 
 /// One block of threads; passes follow each other.
 template <class Overlaps>
-__global__ void __launch_bounds__(NmsSelectTile::kThreads)
+__global__ void __launch_bounds__(NmsSelectTile::kThreads, NmsSelectTile::kMinBlocksPerSm)
     nms_select_kernel(const Overlaps overlaps,
                       const int64_t* __restrict__ order,  // [count], what is kept of
                       int64_t* kept,                      // [count], the first kept_count of them in the end

@@ -12,13 +12,13 @@ namespace fastconv {
 
 struct RoiAlignForwardTile {
   static constexpr int kThreads = 256;       // V elements of y each; neighbours write neighbours
-  static constexpr int kMinBlocksPerSm = 3;  // caps registers at 80
+  static constexpr int kMinBlocksPerSm = 3;  // caps registers at 80, but for double, whose division is a call
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
 /// V lanes at once.
 template <class T, int V, class Tile = RoiAlignForwardTile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
+__global__ void __launch_bounds__(Tile::kThreads, sizeof(accumulator_t<T>) == 8 ? 1 : Tile::kMinBlocksPerSm)
     roi_align_forward_kernel(const T* __restrict__ x,  // [images, planes, D, H, W, lanes]
                              T* __restrict__ y,        // [regions, planes, O, P, Q, lanes], all written
                              const RoiSamples<accumulator_t<T>> regions, const Roi roi) {

@@ -16,7 +16,8 @@ namespace fastconv {
 struct RoiInputGradTile {
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarp;
-  static constexpr int kMinBlocksPerSm = 2;  // caps registers at 128
+  static constexpr int kMinBlocksPerSm =
+      2;  // caps registers at 128, but for double, whose division is a call
 };
 
 /// How a block's threads share dx. Channels are planes: lanes of a warp walk over columns, and each warp has
@@ -133,7 +134,7 @@ struct PooledGradient {
 };
 
 template <class T, int V, class Gradient, class Tile = RoiInputGradTile>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
+__global__ void __launch_bounds__(Tile::kThreads, sizeof(accumulator_t<T>) == 8 ? 1 : Tile::kMinBlocksPerSm)
     roi_input_grad_kernel(T* __restrict__ dx,  // [images, planes, D, H, W, lanes], all written
                           const Gradient gradient, const Roi roi, const RoiBlocks blocks) {
   using Number = accumulator_t<T>;

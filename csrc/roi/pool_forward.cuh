@@ -12,6 +12,14 @@ struct RoiPoolForwardTile {
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
+/// What an output is before any element is seen: of a cell with positions, and of an image that does not
+/// exist.
+template <class Number>
+struct RoiPoolStart {
+  static constexpr Number kLeast = -std::numeric_limits<float>::max();
+  static constexpr Number kNone = std::numeric_limits<Number>::quiet_NaN();
+};
+
 template <class T, class Tile = RoiPoolForwardTile>
 __global__ void __launch_bounds__(Tile::kThreads)
     roi_pool_forward_kernel(const T* __restrict__ x,        // [images, planes, D, H, W, lanes]
@@ -35,8 +43,8 @@ __global__ void __launch_bounds__(Tile::kThreads)
     end[axis] = image >= 0 ? cells.end[at[axis]] : begin[axis];
   }
   const bool empty = end[0] <= begin[0] || end[1] <= begin[1] || end[2] <= begin[2];
-  Number largest = empty ? Number(0) : Number(-std::numeric_limits<float>::max());
-  if (image < 0) largest = std::numeric_limits<Number>::quiet_NaN();
+  Number largest = empty ? Number(0) : RoiPoolStart<Number>::kLeast;
+  if (image < 0) largest = RoiPoolStart<Number>::kNone;
   int64_t where = -1;
   const T* source = x + (image * roi.planes + plane) * roi.positions() * roi.lanes + lane;
   for (int32_t d = begin[0]; d < end[0]; ++d) {
