@@ -159,6 +159,8 @@ CALLS = {
                       (ANY, wave(3, 4, low=0, high=0.5))],
     "nll_loss": [(ANY, CLASSES), (ANY, CLASSES, CHANNEL, None, 3)],
     "one_hot": [(WHOLE, 5)],
+    **shared(("celu_", "elu_", "hardtanh_", "leaky_relu_", "relu_", "rrelu_", "selu_"), ONE),
+    "threshold_": [(ANY, 0.1, 20.0)],
     **shared(("ceil", "floor", "round", "trunc", "logical_not", "ravel", "t", "sort", "argsort", "prod"), [(ANY,)]),
     **shared(("logical_and", "logical_or", "logical_xor"), [(ANY, TRUE)]),
     **shared(("bmm",), [(wave(2, 3, 4), wave(2, 4, 2))]),
@@ -236,7 +238,8 @@ def results(name, arguments, dtype, array, wants):
         made = placed(arguments[:2], dtype, array, wants) + placed(arguments[2:], dtype, array, False)
     if fixed:
         made += placed(arguments[1:3], dtype, array, False) + placed(arguments[3:], dtype, array, wants)
-    y = getattr(F, name)(*made)
+    # A leaf that wants a gradient cannot be written to.
+    y = getattr(F, name)(*([made[0] * 1, *made[1:]] if wants and name.endswith("_") else made))
     flat = list(y) if isinstance(y, (tuple, list)) else [y]
     if not wants:
         return flat

@@ -101,6 +101,16 @@ from fastconv.functional.fractional_pool import (
 )
 from fastconv.functional.grid import affine_grid, grid_sample
 from fastconv.functional.indexing import cat, chunk, getitem, split, stack
+from fastconv.functional.inplace import (
+    celu_,
+    elu_,
+    hardtanh_,
+    leaky_relu_,
+    relu_,
+    rrelu_,
+    selu_,
+    threshold_,
+)
 from fastconv.functional.linear import bilinear, linear, matmul
 from fastconv.functional.loss import (
     binary_cross_entropy,
@@ -274,6 +284,7 @@ __all__ = [
     "cat",
     "ceil",
     "celu",
+    "celu_",
     "channel_shuffle",
     "chunk",
     "clamp",
@@ -304,6 +315,7 @@ __all__ = [
     "dropout3d",
     "einsum",
     "elu",
+    "elu_",
     "embedding",
     "eq",
     "erf",
@@ -335,6 +347,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "index_select",
@@ -348,6 +361,7 @@ __all__ = [
     "layer_norm",
     "le",
     "leaky_relu",
+    "leaky_relu_",
     "linear",
     "local_response_norm",
     "log",
@@ -413,6 +427,7 @@ __all__ = [
     "reciprocal",
     "relu",
     "relu6",
+    "relu_",
     "remove_small_boxes",
     "repeat_interleave",
     "reshape",
@@ -422,10 +437,12 @@ __all__ = [
     "roll",
     "round",
     "rrelu",
+    "rrelu_",
     "rsqrt",
     "scaled_dot_product_attention",
     "select",
     "selu",
+    "selu_",
     "sigmoid",
     "sigmoid_focal_loss",
     "sign",
@@ -453,6 +470,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "threshold_",
     "tile",
     "topk",
     "transpose",

@@ -8,6 +8,7 @@ from fastconv.functional import (
     distance,
     elementwise,
     indexing,
+    inplace,
     product,
     reduction,
     repetition,
@@ -222,6 +223,8 @@ def attach():
                            ("clamp_max", _clamp_max), ("requires_grad_", _requires_grad_),
                            ("__setitem__", _setitem), ("__array__", _array)):  # fmt: skip
         setattr(Tensor, name, on_device(_as_method(name, function)))
+    for name, function in inplace.methods().items():
+        setattr(Tensor, name, function)
     Tensor.__hash__ = object.__hash__  # __eq__ compares elements; tensors are keys by identity
     Tensor.__neg__ = on_device(elementwise.neg)
     Tensor.__abs__ = on_device(elementwise.abs)
