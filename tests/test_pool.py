@@ -157,21 +157,6 @@ def test_adaptive_avg_pool_is_pytorchs(rank, output_size):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize("window", WINDOWS)
-def test_max_pool_of_integers_is_pytorchs(rank, window):
-    arguments = of_rank(window, rank)
-    for dtype in ("int8", "int16", "int32", "int64", "uint8"):
-        limits = np.iinfo(dtype)
-        x = np.random.default_rng(3).integers(0, 5, (2, 3, *SIZES[rank])).astype(dtype)
-        x.flat[::3], x.flat[1::7] = limits.min, limits.max
-        ours = function("max", rank)(x, *arguments, return_indices=True)
-        theirs = function("max", rank, torch.nn.functional)(torch.from_numpy(x), *arguments, return_indices=True)
-        for mine, other in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(mine, other.numpy())
-            assert mine.dtype == other.numpy().dtype
-
-
-@pytest.mark.parametrize("rank", [1, 2, 3])
 def test_the_indices_come_with_the_maxima_from_functions_of_that_name(rank):
     x = normal(2, 3, *SIZES[rank])
     for stem, arguments in (("max", (3, 2, 1, 1, True)), ("adaptive_max", (3,))):

@@ -60,8 +60,8 @@ def max_input_grad_first(first, last, dy, taps, dx, sizes, covering):
     for s in range(columns):
         place = s * dilation + margin * stride - before
         targets[s] = place % stride * slots + place // stride
+    h, d, plane = first % height, first // height % depth, first // (height * depth)
     for task in range(first, last):
-        h, d, plane = task % height, task // height % depth, task // (height * depth)
         for i in range(phases.size):
             put(phases, i, 0)
         for o in range(covering[d], covering[stops + d]):
@@ -78,6 +78,11 @@ def max_input_grad_first(first, last, dy, taps, dx, sizes, covering):
                         share, wins = get(dy, line + q), get(taps, line + q) == wanted
                         put(phases, at + q, get(phases, at + q) + (share if wins else dx.dtype.type(0)))
         _join_row(phases, slots, stride, margin, dx, task * width, width)
+        h += 1  # divisions would take longer than a short row
+        if h == height:
+            h, d = 0, d + 1
+            if d == depth:
+                d, plane = 0, plane + 1
 
 
 @inline

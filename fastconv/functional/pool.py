@@ -13,13 +13,14 @@ from fastconv import autograd, backend
 from fastconv.arrays import describe
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.conv import with_batch
+from fastconv.functional.operands import wrapped
 from fastconv.functional.pool_docs import (
     adaptive_documented,
     avg_documented,
     max_documented,
     with_indices_documented,
 )
-from fastconv.functional.pool_integers import integer_maxima, is_integer, like_floats
+from fastconv.functional.pool_integers import integer_maxima, integer_means, is_integer, like_floats
 from fastconv.functional.reduction import mean
 from fastconv.functional.shape import squeeze
 from fastconv.pool import holds_elements, in_plane
@@ -168,14 +169,21 @@ def _avg_pool_checked(input, kernel_size, stride, padding, ceil_mode, count_incl
     name = f"avg_pool{rank}d"
     x, unbatched = with_batch(input, rank)
     ceil_mode = flag(name, "ceil_mode", ceil_mode)
-    window = Window.pool(name, autograd.raw(x), kernel_size, stride, padding, 1, ceil_mode, rank)
+    plain = autograd.raw(x)
+    served = is_integer(plain) and plain.dtype.name == "int64"  # the one of them that PyTorch has
+    checked = like_floats(plain) if served else plain
+    window = Window.pool(name, checked, kernel_size, stride, padding, 1, ceil_mode, rank)
     check_channels(name, x)
     if rank == 3 and any(taps > size for taps, size in zip(window.kernel, window.size, strict=True)):
         # PyTorch lets neither padding nor ceil_mode make up for it in volumes.
         raise ShapeError(name, "kernel_size", list(window.kernel), f"at most the input: {list(window.size)}")
     if divisor is not None:
         divisor = _nonzero(name, divisor)
-    y = _avg_pool(x, window, flag(name, "count_include_pad", count_include_pad), divisor)
+    count_include_pad = flag(name, "count_include_pad", count_include_pad)
+    if served:
+        y = wrapped(integer_means(plain, window, count_include_pad, divisor), x)
+    else:
+        y = _avg_pool(x, window, count_include_pad, divisor)
     return squeeze(y, 0) if unbatched else y
 
 

@@ -32,7 +32,7 @@ _MAX_DOC = """Largest element of each window, as torch.nn.functional.max_pool{ra
         {raises}
     """
 
-_AVG_DOC = """Mean of each window, as torch.nn.functional.avg_pool{rank}d.
+_AVG_DOC = """Mean of each window, as torch.nn.functional.avg_pool{rank}d; of int64 the mean rounded towards 0.
 
     Args:
         {window_args}

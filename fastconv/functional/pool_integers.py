@@ -1,8 +1,9 @@
-"""Maxima of windows of integers: exact for all of them, by the array's own functions, tap after tap.
+"""Maxima and means of windows of integers: exact for all of them, by the array's own functions, tap after tap.
 
 Networks pool floats; this is for label maps and quantised images, which no kernel is worth.
 """
 
+import functools
 import itertools
 
 import numpy
@@ -42,6 +43,35 @@ def integer_maxima(x, window):
         y[at_y] = xp.where(wins, candidates, y[at_y])
         indices[at_y] = xp.where(wins, positions[at_x], indices[at_y])
     return y, indices
+
+
+def integer_means(x, window, count_include_pad, divisor):
+    """y [N, C, *output], sums divided as C++ divides, towards 0.
+
+    Args:
+        x: Array of int64 [N, C, *size].
+        window: A Window without dilation.
+        count_include_pad: Whether the padding counts as elements of a window.
+        divisor: What to divide by instead of the number of elements, or None.
+    """
+    xp = namespace_of(x)
+    y = xp.zeros(window.output_shape, "int64")
+    for taps in itertools.product(*map(range, window.kernel)):
+        at_y, at_x = zip(*(_meetings(window, axis, tap) for axis, tap in enumerate(taps)), strict=True)
+        y[(..., *at_y)] += x[(..., *at_x)]
+    if divisor is None:
+        counts = [_counts(window, axis, count_include_pad) for axis in range(window.rank)]
+        divisor = xp.asarray(functools.reduce(numpy.multiply.outer, counts))
+    quotient = xp.floor_divide(xp.abs(y), abs(divisor))
+    return xp.where((y < 0) == (divisor < 0), quotient, -quotient)
+
+
+def _counts(window, axis, count_include_pad):
+    """Elements of each window along an axis."""
+    before, after = window.padding[axis] if count_include_pad else (0, 0)
+    start = numpy.arange(window.output[axis]) * window.stride[axis] - window.padding[axis][0]
+    stop = start + window.kernel[axis]
+    return numpy.minimum(stop, window.size[axis] + after) - numpy.maximum(start, -before)
 
 
 def _meetings(window, axis, tap):
