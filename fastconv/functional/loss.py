@@ -8,7 +8,7 @@ import math
 
 from fastconv import backend
 from fastconv.arrays import describe, is_cupy, namespace_of
-from fastconv.autograd import is_grad_enabled, raw, record, wants_grad
+from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.activation import logsigmoid
 from fastconv.functional.elementwise import (
@@ -43,7 +43,7 @@ from fastconv.functional.loss_parts import (
     warn,
     wide,
 )
-from fastconv.functional.operands import REDUCTIONS, array, as_reduction, is_number, result_dtype
+from fastconv.functional.operands import FLOAT, REDUCTIONS, array, as_reduction, is_number, result_dtype
 from fastconv.functional.reduction import sum
 from fastconv.functional.shape import unsqueeze
 
@@ -67,6 +67,8 @@ def _weighted(name, losses, input, weight, reduction, divide):
 @documented("The squared difference", more=_WEIGHT + _MEAN_OF)
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     reduction = as_reduction("mse_loss", reduction, size_average, reduce)
+    if weight is not None:
+        _refuse_bools("mse_loss", input, target)
     x, t = pair("mse_loss", input, target)
     y = pointwise("mse_loss", "square", x, t, _SQUARE, reduction if weight is None else "none")
     return y if weight is None else _weighted("mse_loss", y, input, weight, reduction, True)
@@ -79,9 +81,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
 
 
 def _absolute(name, input, target, reduction, weight=None):
-    kinds = [array(name, argument, v).dtype.kind for argument, v in (("input", input), ("target", target))]
-    if "b" in kinds:
-        raise DTypeError(name, "input" if kinds[0] == "b" else "target", "bool", "numbers", "convert it first")
+    kinds = _refuse_bools(name, input, target)
     if all(kind in "iu" for kind in kinds):
         y = abs(sub(input, target))
         if reduction == "mean" and weight is None:
@@ -92,6 +92,14 @@ def _absolute(name, input, target, reduction, weight=None):
         if weight is None:
             return y
     return brought_together(y, reduction) if weight is None else _weighted(name, y, input, weight, reduction, True)
+
+
+def _refuse_bools(name, input, target):
+    """The kinds of both dtypes, neither of which is bool: those have no difference."""
+    kinds = [array(name, argument, v).dtype.kind for argument, v in (("input", input), ("target", target))]
+    if "b" in kinds:
+        raise DTypeError(name, "input" if kinds[0] == "b" else "target", "bool", "numbers", "convert it first")
+    return kinds
 
 
 @documented("d * d / (2 * beta) where d = abs(input - target) is less than beta, otherwise d - beta / 2",
@@ -116,21 +124,24 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     name, reduction = "huber_loss", as_reduction("huber_loss", reduction)
     delta = bound(name, "delta", delta, False)
     dtype = floating(name, "input", input).dtype.newbyteorder("=")
-    _same_if_differentiated(name, input, target)
+    refusal = _refusal_of_gradient(name, input, target)
     x, t = pair(name, input, target)
     slopes = (
         lambda dy, a, b: dy * clamp(a - b, -delta, delta),
         lambda dy, a, b: dy * clamp(b - a, -delta, delta),
     )
-    y = pointwise(name, "huber", x, t, slopes, reduction if weight is None else "none", delta, dtype=dtype)
+    y = pointwise(
+        name, "huber", x, t, slopes, reduction if weight is None else "none", delta, dtype=dtype, refusal=refusal
+    )
     return y if weight is None else _weighted(name, y, input, weight, reduction, False)
 
 
-def _same_if_differentiated(name, input, target):
-    """Refuse operands of two dtypes whose gradients are wanted, for which PyTorch has none."""
+def _refusal_of_gradient(name, input, target):
+    """The error of asking operands of two dtypes for a gradient, for which PyTorch has none; None for one dtype."""
     x, t = raw(input), array(name, "target", target)
-    if x.dtype.name != t.dtype.name and is_grad_enabled() and (wants_grad(input) or wants_grad(target)):
-        raise DTypeError(name, "target", t.dtype.name, f"{x.dtype.name}, the dtype of input, for a gradient")
+    if x.dtype.name == t.dtype.name:
+        return None
+    return DTypeError(name, "target", t.dtype.name, f"{x.dtype.name}, the dtype of input, for a gradient")
 
 
 _FACTOR = "\n        weight: Factor of each loss, broadcast to the shape of input; or None. It has no gradient."
@@ -255,7 +266,12 @@ def poisson_nll_loss(
     reduction = as_reduction(name, reduction, size_average, reduce)
     if not is_number(eps):
         raise DTypeError(name, "eps", describe(eps), "a number")
-    x, t = pair(name, input, target, warns=False, integers=True)
+    kind = array(name, "input", input).dtype.kind
+    if kind == "b" and not log_input:
+        raise DTypeError(name, "input", "bool", "numbers", "convert it first")
+    if kind in "biu":  # whose exponential or logarithm is of float32
+        input = cast(input, FLOAT)
+    x, t = pair(name, input, target, warns=False)
     if log_input:
         function, parameters = "poisson_of_logs", ()
         slopes = lambda dy, a, b: dy * (exp(a) - b), lambda dy, a, b: -dy * a
@@ -265,9 +281,10 @@ def poisson_nll_loss(
     if not full:
         return pointwise(name, function, x, t, slopes, reduction, *parameters)
     dtype = raw(x).dtype
-    x, t = wide(x, dtype), wide(t, dtype)
+    losses = pointwise(name, function, wide(x, dtype), wide(t, dtype), slopes, "none", *parameters)
+    t = wide(target, raw(target).dtype)  # integers in float32, whatever input is
     stirling = masked(t * log(t) - t + log(t * (2 * math.pi)) * 0.5, t.data > 1)
-    losses = pointwise(name, function, x, t, slopes, "none", *parameters) + stirling
+    losses = losses + stirling
     return finish(losses, reduction, dtype, input, target)
 
 
@@ -326,13 +343,13 @@ def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="m
     reduction = as_reduction(name, reduction, size_average, reduce)
     x, t = floating(name, "input", input), array(name, "target", target)
     undifferentiated(name, "target", target)
-    if t.dtype.kind == "b" and is_grad_enabled() and wants_grad(input):
-        raise DTypeError(name, "target", "bool", "numbers for a gradient", "convert it first")
+    refusal = DTypeError(name, "target", "bool", "numbers for a gradient", "convert it first")
     a, b = pair(name, input, target, warns=False)
     if raw(a).shape != x.shape:
         raise ShapeError(name, "target", list(t.shape), f"a shape that broadcasts to {list(x.shape)}")
     slopes = lambda dy, a, b: -dy * b * _odds(a * b), lambda dy, a, b: -dy * a * _odds(a * b)
-    return pointwise(name, "soft_margin", a, b, slopes, reduction, dtype=x.dtype.newbyteorder("="))
+    return pointwise(name, "soft_margin", a, b, slopes, reduction, dtype=x.dtype.newbyteorder("="),
+                     refusal=refusal if t.dtype.kind == "b" else None)  # fmt: skip
 
 
 def _odds(z):

@@ -9,7 +9,6 @@ from fastconv.autograd import Tensor, is_grad_enabled, raw, record, wants_grad
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast
 from fastconv.functional.operands import (
-    FLOAT,
     accumulator,
     array,
     check_broadcast,
@@ -105,14 +104,13 @@ def bound(name, argument, value, least):
     return number(value)
 
 
-def pair(name, input, target, warns=True, integers=False):
+def pair(name, input, target, warns=True):
     """input and target in one dtype and one shape, Tensors or arrays as they were.
 
     Args:
         name: Public name.
         input, target: Of shapes that broadcast.
         warns: Whether PyTorch warns where shapes differ.
-        integers: Whether two operands of integers may meet, which count as float32.
     """
     x, t = array(name, "input", input), array(name, "target", target)
     backend.of(x, t)
@@ -121,11 +119,11 @@ def pair(name, input, target, warns=True, integers=False):
         if warns:
             warn(f"{name}: a target of size {list(t.shape)} differs from the input size {list(x.shape)}. Broadcasting "
                  "will likely lead to incorrect results. Please ensure they have the same size.")  # fmt: skip
+            input, target = broadcast_to(input, shape), broadcast_to(target, shape)
+            x, t = raw(input), raw(target)  # then an array that had no axes counts as much for the dtype as the other
     dtype = x.dtype if x.dtype == t.dtype and x.dtype.isnative else result_dtype(name, (x, t))
     if dtype.kind in "biu":
-        if not integers:
-            raise DTypeError(name, "input", f"{x.dtype.name} and {t.dtype.name}", "a floating dtype")
-        dtype = FLOAT
+        raise DTypeError(name, "input", f"{x.dtype.name} and {t.dtype.name}", "a floating dtype")
     input, target = cast(input, dtype), cast(target, dtype)
     if x.shape != t.shape:
         input, target = broadcast_to(input, shape), broadcast_to(target, shape)
@@ -151,7 +149,7 @@ def factor(name, argument, value, x):
     return w
 
 
-def pointwise(name, function, input, target, gradients, reduction, *parameters, dtype=None):
+def pointwise(name, function, input, target, gradients, reduction, *parameters, dtype=None, refusal=None):
     """A function of fastconv.elementwise.PAIRS of operands from pair(), which the backend computes in one pass.
 
     Args:
@@ -163,6 +161,7 @@ def pointwise(name, function, input, target, gradients, reduction, *parameters, 
         reduction: "mean", "sum" or "none".
         parameters: Numbers that the function takes.
         dtype: Of the result; None for that of the operands.
+        refusal: The error that a gradient raises, where PyTorch has none for these operands; or None.
 
     Returns:
         The losses brought together, recorded.
@@ -179,6 +178,8 @@ def pointwise(name, function, input, target, gradients, reduction, *parameters, 
             y = namespace_of(a).asarray(total / sums.type(count) if count != 1 else total, dtype)
 
     def rule(dy, _):
+        if refusal is not None:
+            raise refusal
         share = cast(dy, own) if reduction == "none" else cast(dy, sums) / (count or 1)
         if is_grad_enabled():
             operands = cast(share, sums), cast(input, sums), cast(target, sums)
