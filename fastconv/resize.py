@@ -246,10 +246,16 @@ def _triangle(x):
 
 
 def _keys(x, slope):
-    """Keys' cubic, of x from 0 to 2."""
-    a = x.dtype.type(slope)
-    inner = ((a + 2) * x - (a + 3)) * x * x + 1
-    return numpy.where(x <= 1, inner, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a)
+    """Keys' cubic, of x from 0 to 2; in float32 a product and a sum round once together, as PyTorch is compiled."""
+    number = x.dtype.type
+
+    def fused(a, b, c):
+        return (numpy.float64(a) * b + c).astype(x.dtype)
+
+    a = number(slope)
+    inner = fused(fused(a + 2, x, -(a + 3)) * x, x, number(1))
+    outer = fused(fused(fused(a, x, -5 * a), x, 8 * a), x, -4 * a)
+    return numpy.where(x <= 1, inner, outer)
 
 
 def _lanczos(x):

@@ -123,7 +123,11 @@ def _sinc(x):
 
 
 def _cubic(x, a):
-    """Keys' cubic, of x from 0 to 2."""
+    """Keys' cubic, of x from 0 to 2; in float32 sums of a product are rounded once."""
+
+    def fused(a, b, c):
+        return type(x)(float(a) * float(b) + float(c))
+
     if x <= 1:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+        return fused(fused(a + 2, x, -(a + 3)) * x, x, 1)
+    return fused(fused(fused(a, x, -5 * a), x, 8 * a), x, -4 * a)
