@@ -10,35 +10,36 @@
 namespace fastconv {
 
 struct GridForwardTile {
-  static constexpr int kThreads = 256;
-  static constexpr int kMinBlocksPerSm = 2;  // caps registers at 128: weights are kept in them
-  static constexpr int kChannels =
-      8;  // of a thread where points are innermost: finding what to read costs as much
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocksPerSm = 5;  // caps registers at 96: latency is hidden by many warps
+  static constexpr int kChannels = 8;  // of a thread where points are innermost; they share what is read
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
 /// One thread, one point of an image and a run of its channels: V of them at once where they are innermost,
 /// so that neighbours access neighbours in either format.
-template <class T, int K, int V, class Tile = GridForwardTile>
+template <class T, int V, class Tile = GridForwardTile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     grid_sample_forward_kernel(const T* __restrict__ x,     // [N, C, D, H, W] or [N, D, H, W, C]
                                const T* __restrict__ grid,  // [N, points, axes]
                                T* __restrict__ y,           // [N, C, points] or [N, points, C], all written
                                const GridSampling sampling, const int64_t runs) {
   using Number = accumulator_t<T>;
-  int64_t thread = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
-  if (thread >= sampling.batch * sampling.points * runs) return;
+  using Reads = PointReads<Number, Tile::kThreads>;
+  FASTCONV_SHARED(int32_t, positions, [Reads::kRows][Tile::kThreads]);
+  FASTCONV_SHARED(Number, weights, [Reads::kRows][Tile::kThreads]);
+  int64_t n = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
+  if (n >= sampling.batch * sampling.points * runs) return;
   // Runs change fastest where channels are innermost, otherwise slowest within an image.
-  const int64_t inner = sampling.last ? runs : sampling.points,
-                outer = sampling.last ? sampling.points : runs;
-  const int64_t first = thread % inner, second = thread / inner % outer, n = thread / inner / outer;
+  const int64_t first = split_fastest(n, sampling.last ? runs : sampling.points);
+  const int64_t second = split_fastest(n, sampling.last ? sampling.points : runs);
   const int64_t point = sampling.last ? second : first;
   const int64_t run = sampling.last ? V : Tile::kChannels;
   const int64_t begin = (sampling.last ? first : second) * run;
   const int64_t end = begin + run < sampling.channels ? begin + run : sampling.channels;
 
-  PointReads<Number, K> reads;
-  reads.template find<false>(sampling, grid + (n * sampling.points + point) * sampling.axes);
+  const Reads reads{positions, weights, nullptr, static_cast<int>(threadIdx.x)};
+  reads.find(sampling, grid + (n * sampling.points + point) * sampling.axes);
   const int64_t volume = sampling.volume();
   const int64_t step = sampling.position_step();
   x += n * sampling.channels * volume;
@@ -57,7 +58,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     Vector<T, V> result;
 #pragma unroll
     for (int v = 0; v < V; ++v) result[v] = narrow<T>(sum[v]);
-    store_vector(y + c * sampling.channel_step(sampling.points), result);
+    store_vector_global(y + c * sampling.channel_step(sampling.points), result);
   }
 }
 

@@ -27,18 +27,4 @@ void grid_sample_input_grad(Dtype dtype, Address dy, Address order, Address star
 void grid_sample_grid_grad(Dtype dtype, Address dy, Address x, Address grid, Address dgrid,
                            const GridSampling& sampling, Address stream);
 
-/// body(std::integral_constant<int, K>{}) for the K that a mode reads of each axis.
-template <class Body>
-void with_grid_taps(GridMode mode, Body&& body) {
-  switch (mode) {
-    case GridMode::kNearest:
-      return body(std::integral_constant<int, kNearestTaps>{});
-    case GridMode::kBilinear:
-      return body(std::integral_constant<int, kBilinearTaps>{});
-    case GridMode::kBicubic:
-      return body(std::integral_constant<int, kBicubicTaps>{});
-  }
-  throw DispatchError("grid mode " + std::to_string(static_cast<int>(mode)) + " has no kernels");
-}
-
 }  // namespace fastconv

@@ -13,12 +13,12 @@ namespace fastconv {
 
 struct GridGradTile {
   static constexpr int kThreads = 128;
-  static constexpr int kMinBlocksPerSm = 4;  // caps registers at 128: weights and slopes are kept in them
+  static constexpr int kMinBlocksPerSm = 7;  // caps registers at 72: latency is hidden by many warps
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
 /// One point: of a thread where points are innermost, of a warp where channels are.
-template <class T, int K, bool kWarps, class Tile = GridGradTile>
+template <class T, bool kWarps, class Tile = GridGradTile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     grid_sample_grid_grad_kernel(const T* __restrict__ dy,    // [N, C, points] or [N, points, C]
                                  const T* __restrict__ x,     // [N, C, D, H, W] or [N, D, H, W, C]
@@ -26,14 +26,19 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
                                  T* __restrict__ dgrid,       // like grid, all written
                                  const GridSampling sampling) {
   using Number = accumulator_t<T>;
+  using Reads = PointReads<Number, Tile::kThreads>;
+  FASTCONV_SHARED(int32_t, positions, [Reads::kRows][Tile::kThreads]);
+  FASTCONV_SHARED(Number, weights, [Reads::kRows][Tile::kThreads]);
+  FASTCONV_SHARED(Number, slopes, [Reads::kRows][Tile::kThreads]);
   const int64_t thread = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
   const int64_t task = kWarps ? thread / kWarp : thread;
   if (task >= sampling.batch * sampling.points) return;  // of whole warps where a warp has a task
-  const int64_t n = task / sampling.points, point = task % sampling.points;
+  int64_t n = task;
+  const int64_t point = split_fastest(n, sampling.points);
   const int lane = kWarps ? static_cast<int>(thread % kWarp) : 0;
 
-  PointReads<Number, K> reads;
-  reads.template find<true>(sampling, grid + task * sampling.axes);
+  const Reads reads{positions, weights, slopes, static_cast<int>(threadIdx.x)};
+  reads.find(sampling, grid + task * sampling.axes);
   const int64_t volume = sampling.volume();
   const int64_t step = kWarps ? sampling.channels : 1;
   x += n * sampling.channels * volume;
@@ -46,11 +51,12 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocksPerSm)
     Number slope[3] = {};  // summed before it meets dy, which may be infinite
     reads.for_each(sampling, [&](int64_t place, Number, int i, int j, int k) {
       const Number value = place >= 0 ? widen(source[place * step]) : Number(0);
-      const auto& [d, h, w] = reads.axis;
-      const Number depth = deep ? d.weight[i] : Number(1);
-      if (deep) slope[0] = multiply_add(d.slope[i] * h.weight[j] * w.weight[k], value, slope[0]);
-      slope[1] = multiply_add(depth * h.slope[j] * w.weight[k], value, slope[1]);
-      slope[2] = multiply_add(depth * h.weight[j] * w.slope[k], value, slope[2]);
+      const int column = reads.column;
+      const Number depth = deep ? weights[i][column] : Number(1);
+      const Number h = weights[j][column], w = weights[k][column];
+      if (deep) slope[0] = multiply_add(slopes[i][column] * h * w, value, slope[0]);
+      slope[1] = multiply_add(depth * slopes[j][column] * w, value, slope[1]);
+      slope[2] = multiply_add(depth * h * slopes[k][column], value, slope[2]);
     });
 #pragma unroll
     for (int a = 0; a < 3; ++a) sum[a] = multiply_add(error, slope[a], sum[a]);

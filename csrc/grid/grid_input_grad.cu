@@ -27,12 +27,9 @@ void grid_sample_reads(Dtype dtype, Address grid, Address keys, Address weights,
   if (count == 0) return;
   with_dtype(dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    with_grid_taps(sampling.mode, [&](auto taps) {
-      constexpr int K = decltype(taps)::value;
-      FASTCONV_LAUNCH((grid_reads_kernel<T, K>), blocks_for(count, GridReadsTile::kThreads),
-                      GridReadsTile::kThreads, 0, pointer<CUstream_st>(stream), pointer<const T>(grid),
-                      pointer<int64_t>(keys), pointer<accumulator_t<T>>(weights), sampling, first, count);
-    });
+    FASTCONV_LAUNCH((grid_reads_kernel<T>), blocks_for(count, GridReadsTile::kThreads),
+                    GridReadsTile::kThreads, 0, pointer<CUstream_st>(stream), pointer<const T>(grid),
+                    pointer<int64_t>(keys), pointer<accumulator_t<T>>(weights), sampling, first, count);
   });
 }
 

@@ -18,25 +18,31 @@ struct GridReadsTile {
 
 /// Points [first, first + count) of all images; read number t * count + i is read t of point first + i. The
 /// key of a position in image n is n * volume + place, that of a read outside batch * volume.
-template <class T, int K>
-__global__ void __launch_bounds__(GridReadsTile::kThreads)
+template <class T, class Tile = GridReadsTile>
+__global__ void __launch_bounds__(Tile::kThreads)
     grid_reads_kernel(const T* __restrict__ grid,              // [N, points, axes]
                       int64_t* __restrict__ keys,              // [reads, count], all written
                       accumulator_t<T>* __restrict__ weights,  // like keys, all written
                       const GridSampling sampling, const int64_t first, const int64_t count) {
   using Number = accumulator_t<T>;
-  const int64_t i = int64_t{blockIdx.x} * GridReadsTile::kThreads + threadIdx.x;
+  using Reads = PointReads<Number, Tile::kThreads>;
+  FASTCONV_SHARED(int32_t, positions, [Reads::kRows][Tile::kThreads]);
+  FASTCONV_SHARED(Number, shares, [Reads::kRows][Tile::kThreads]);
+  const int64_t i = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
   if (i >= count) return;
   const int64_t volume = sampling.volume(), nowhere = sampling.batch * volume;
-  const int64_t image = (first + i) / sampling.points * volume;
-  PointReads<Number, K> reads;
-  reads.template find<false>(sampling, grid + (first + i) * sampling.axes);
-  const int taps = sampling.axes == 3 ? K * K * K : K * K;
-  for (int t = 0; t < taps; ++t) keys[t * count + i] = nowhere;
-  for (int t = 0; t < taps; ++t) weights[t * count + i] = 0;
+  const int64_t image = quotient(first + i, sampling.points) * volume;
+  const Reads reads{positions, shares, nullptr, static_cast<int>(threadIdx.x)};
+  reads.find(sampling, grid + (first + i) * sampling.axes);
+  for (int t = 0; t < sampling.reads(); ++t) {
+    keys[t * count + i] = nowhere;
+    weights[t * count + i] = 0;
+  }
   reads.for_each(sampling, [&](int64_t place, Number weight, int d, int h, int w) {
     if (place < 0) return;
-    const int64_t at = ((d * K + h) * K + w) * count + i;
+    const int taps = sampling.taps();
+    const int row = h - Reads::row(sampling, 1), column = w - Reads::row(sampling, 2);
+    const int64_t at = ((d * taps + row) * taps + column) * count + i;
     keys[at] = image + place;
     weights[at] = weight;
   });
@@ -44,15 +50,14 @@ __global__ void __launch_bounds__(GridReadsTile::kThreads)
 
 struct GridInputGradTile {
   static constexpr int kThreads = 256;
-  static constexpr int kChannels =
-      8;  // of a thread where positions are innermost: summed by one walk over reads
+  static constexpr int kChannels = 8;  // of a thread where positions are innermost, by one walk over reads
   static_assert(kThreads % kWarp == 0, "whole warps only");
 };
 
 /// One thread, one position of an image and R channels, or V at once where they are innermost. Reads
 /// starts[key] to starts[key + 1] of `order` are those of a key.
-template <class T, int V, int R>
-__global__ void __launch_bounds__(GridInputGradTile::kThreads)
+template <class T, int V, int R, class Tile = GridInputGradTile>
+__global__ void __launch_bounds__(Tile::kThreads)
     grid_sample_input_grad_kernel(const T* __restrict__ dy,            // [N, C, points] or [N, points, C]
                                   const int64_t* __restrict__ order,   // [reads * count] numbers of reads
                                   const int64_t* __restrict__ starts,  // [N * volume + 1]
@@ -62,12 +67,12 @@ __global__ void __launch_bounds__(GridInputGradTile::kThreads)
                                   const int64_t count, const bool accumulate) {
   static_assert(V == 1 || R == 1, "channels of one access lie next to each other");
   using Number = accumulator_t<T>;
-  const int64_t thread = int64_t{blockIdx.x} * GridInputGradTile::kThreads + threadIdx.x;
+  int64_t n = int64_t{blockIdx.x} * Tile::kThreads + threadIdx.x;
   const int64_t volume = sampling.volume();
-  if (thread >= sampling.batch * volume * runs) return;
-  const int64_t inner = sampling.last ? runs : volume, outer = sampling.last ? volume : runs;
-  const int64_t low = thread % inner, high = thread / inner % outer, n = thread / inner / outer;
-  const int64_t place = sampling.last ? high : low, begin = (sampling.last ? low : high) * (V * R);
+  if (n >= sampling.batch * volume * runs) return;
+  const int64_t fast = split_fastest(n, sampling.last ? runs : volume);
+  const int64_t slow = split_fastest(n, sampling.last ? volume : runs);
+  const int64_t place = sampling.last ? slow : fast, begin = (sampling.last ? fast : slow) * (V * R);
   const int64_t key = n * volume + place;
   const int64_t step = sampling.position_step();
   const int64_t dy_step = sampling.channel_step(sampling.points), dx_step = sampling.channel_step(volume);
@@ -85,7 +90,7 @@ __global__ void __launch_bounds__(GridInputGradTile::kThreads)
   for (int64_t i = starts[key]; i < starts[key + 1]; ++i) {
     const int64_t read = order[i];
     const Number weight = weights[read];
-    const int64_t point = first + read % count - n * sampling.points;
+    const int64_t point = first + read - quotient(read, count) * count - n * sampling.points;
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       if (begin + r >= sampling.channels) continue;

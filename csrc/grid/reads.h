@@ -5,14 +5,12 @@
 // it, or four around it; -1 stands for outside, where there are zeros. Sources: fastconv/grid.py.
 #pragma once
 #include "device/numeric.h"
+#include "divisor.h"
 
 namespace fastconv {
 
 enum class GridMode : int { kNearest = 0, kBilinear = 1, kBicubic = 2 };
 enum class GridPadding : int { kZeros = 0, kBorder = 1, kReflection = 2 };
-
-/// Positions of an axis that a point reads: K of the templates below.
-constexpr int kNearestTaps = 1, kBilinearTaps = 2, kBicubicTaps = 4;
 
 /// One axis, and how often weights are differentiated by its coordinate.
 struct GridAxis {
@@ -31,11 +29,23 @@ struct GridSampling {
   bool aligned;  // -1 and 1 are the centres of the outer positions
   bool last;     // channels are innermost
 
+  /// Positions of an axis that a point reads, and of the image.
+  __host__ __device__ int32_t taps() const {
+    return mode == GridMode::kNearest ? 1 : mode == GridMode::kBilinear ? 2 : 4;
+  }
+  __host__ __device__ int32_t reads() const { return axes == 3 ? taps() * taps() * taps() : taps() * taps(); }
   __host__ __device__ int64_t volume() const { return int64_t{axis[0].size} * axis[1].size * axis[2].size; }
   /// Steps to the next image, channel and position: of images, and of points where volume is points.
   __host__ __device__ int64_t channel_step(int64_t positions) const { return last ? 1 : positions; }
   __host__ __device__ int64_t position_step() const { return last ? channels : 1; }
 };
+
+/// Which of `size` numbers an index counts fastest; the index becomes that of the slower ones.
+__host__ __device__ __forceinline__ int64_t split_fastest(int64_t& index, int64_t size) {
+  const int64_t whole = index;
+  index = quotient(whole, size);
+  return whole - index * size;
+}
 
 __host__ __device__ __forceinline__ float round_down(float r) { return floorf(r); }
 __host__ __device__ __forceinline__ double round_down(double r) { return floor(r); }
@@ -105,88 +115,81 @@ __host__ __device__ __forceinline__ Number cubic(int order, Number a, Number b, 
   return multiply_add(multiply_add(multiply_add(d, t, c), t, b), t, a);
 }
 
-/// What a point reads on one axis.
-template <class Number, int K>
-struct AxisReads {
-  int32_t position[K];  // -1 outside
-  Number weight[K];     // differentiated `order` times
-  Number slope[K];      // and once more
+/// A weight of a position, differentiated `order` times; k counts the positions, t is r - floor(r).
+template <class Number>
+__host__ __device__ __forceinline__ Number read_weight(GridMode mode, int order, int k, Number t,
+                                                       Number moves) {
+  if (mode == GridMode::kNearest) return order == 0 ? Number(1) : Number(0);
+  if (mode == GridMode::kBilinear) {
+    if (order == 0) return k == 0 ? Number(1) - t : t;
+    return order > 1 ? t - t : k == 0 ? -moves : moves;
+  }
+  // The polynomials of CUBIC in fastconv/grid.py: the last two positions mirror the first two.
+  const bool mirrored = k > 1, near = k == 1 || k == 2;
+  Number result = cubic(order, Number(near ? 1 : 0), Number(near ? 0 : -0.75), Number(near ? -2.25 : 1.5),
+                        Number(near ? 1.25 : -0.75), mirrored ? Number(1) - t : t);
+  for (int i = 0; i < order; ++i) result *= mirrored ? -moves : moves;
+  return result;
+}
 
-  /// With kSlopes the slopes are set as well.
-  template <bool kSlopes>
-  __host__ __device__ __forceinline__ void find(const GridSampling& sampling, const GridAxis& axis,
-                                                Number c) {
-    Number moves;
-    Number r = locate(sampling, axis.size, c, moves);
-    if constexpr (K == kNearestTaps) {
-      position[0] = whole(round_even(r), axis.size);
-      weight[0] = axis.order == 0 ? Number(1) : Number(0);
-      if (kSlopes) slope[0] = 0;
-    } else {
-      const Number low = round_down(r), t = r - low;
-#pragma unroll
-      for (int k = 0; k < K; ++k) {
-        Number at = low + Number(K == kBicubicTaps ? k - 1 : k);
-        if (K == kBicubicTaps && sampling.padding != GridPadding::kZeros) {
+/// What a point reads on each axis, in shared memory: a column of a thread's own, so that loops over it need
+/// no registers for what they do not use, and no barrier. Pointers are to [kRows][Threads].
+template <class Number, int Threads>
+struct PointReads {
+  static constexpr int kRows = 8;  // four of two axes, or two of three
+  int32_t (*position)[Threads];    // -1 outside
+  Number (*weight)[Threads];       // differentiated `order` times
+  Number (*slope)[Threads];        // and once more; may be nullptr
+  int column;
+
+  /// First row of an axis.
+  static __device__ __forceinline__ int row(const GridSampling& sampling, int axis) {
+    return (axis - 3 + sampling.axes) * sampling.taps();
+  }
+
+  /// Fill it for the point whose coordinates `grid` points to.
+  template <class T>
+  __device__ __forceinline__ void find(const GridSampling& sampling, const T* __restrict__ grid) const {
+    for (int axis = 3 - sampling.axes; axis < 3; ++axis) {
+      // Not indexed, which would copy all of the parameters to local memory.
+      const GridAxis a = axis == 0 ? sampling.axis[0] : axis == 1 ? sampling.axis[1] : sampling.axis[2];
+      Number moves;
+      const Number r = locate<Number>(sampling, a.size, widen(grid[2 - axis]), moves);
+      const bool nearest = sampling.mode == GridMode::kNearest, bicubic = sampling.mode == GridMode::kBicubic;
+      const Number low = nearest ? round_even(r) : round_down(r), t = r - low;
+      const int first = row(sampling, axis);
+      for (int k = 0; k < sampling.taps(); ++k) {
+        Number at = low + Number(bicubic ? k - 1 : k);
+        if (bicubic && sampling.padding != GridPadding::kZeros) {
           Number unused = 1;
-          move_inside(sampling, axis.size, at, unused);
+          move_inside(sampling, a.size, at, unused);
         }
-        position[k] = whole(at, axis.size);
-        weight[k] = value(axis.order, k, t, moves);
-        if (kSlopes) slope[k] = value(axis.order + 1, k, t, moves);
+        position[first + k][column] = whole(at, a.size);
+        weight[first + k][column] = read_weight(sampling.mode, a.order, k, t, moves);
+        if (slope) slope[first + k][column] = read_weight(sampling.mode, a.order + 1, k, t, moves);
       }
     }
   }
 
- private:
-  static __host__ __device__ __forceinline__ Number value(int order, int k, Number t, Number moves) {
-    if (K == kBilinearTaps) {
-      if (order == 0) return k == 0 ? Number(1) - t : t;
-      return order > 1 ? t - t : k == 0 ? -moves : moves;
-    }
-    // The polynomials of CUBIC in fastconv/grid.py: the last two positions mirror the first two.
-    const bool mirrored = k > 1;
-    const Number at = mirrored ? Number(1) - t : t;
-    Number result = k == 1 || k == 2 ? cubic(order, Number(1), Number(0), Number(-2.25), Number(1.25), at)
-                                     : cubic(order, Number(0), Number(-0.75), Number(1.5), Number(-0.75), at);
-    for (int i = 0; i < order; ++i) result *= mirrored ? -moves : moves;
-    return result;
-  }
-};
-
-/// What a point reads: for each position visit(place, weight, tap numbers of the three axes), place in the
-/// flattened image or -1.
-template <class Number, int K>
-struct PointReads {
-  AxisReads<Number, K> axis[3];
-
-  /// Of the point whose coordinates `grid` points to.
-  template <bool kSlopes, class T>
-  __host__ __device__ __forceinline__ void find(const GridSampling& sampling, const T* __restrict__ grid) {
-    axis[2].template find<kSlopes>(sampling, sampling.axis[2], widen(grid[0]));
-    axis[1].template find<kSlopes>(sampling, sampling.axis[1], widen(grid[1]));
-    if (sampling.axes == 3) axis[0].template find<kSlopes>(sampling, sampling.axis[0], widen(grid[2]));
-  }
-
+  /// visit(place, weight, i, j, k) of every position that is read: place in the flattened image or -1, and
+  /// the rows of D, H and W.
   template <class Visit>
-  __host__ __device__ __forceinline__ void for_each(const GridSampling& sampling, Visit visit) const {
-#pragma unroll
-    for (int i = 0; i < (K == kBicubicTaps ? 1 : K); ++i) {
-      const bool deep = sampling.axes == 3;
-      if (i > 0 && !deep) continue;
-      const int32_t d = deep ? axis[0].position[i] : 0;
-      const Number share = deep ? axis[0].weight[i] : Number(1);
-#pragma unroll
-      for (int j = 0; j < K; ++j) {
-        const int32_t h = axis[1].position[j];
-#pragma unroll
-        for (int k = 0; k < K; ++k) {
-          const int32_t w = axis[2].position[k];
+  __device__ __forceinline__ void for_each(const GridSampling& sampling, Visit visit) const {
+    const bool deep = sampling.axes == 3;
+    const int taps = sampling.taps(), rows = row(sampling, 1), columns = row(sampling, 2);
+    for (int i = 0; i < (deep ? taps : 1); ++i) {
+      const int32_t d = deep ? position[i][column] : 0;
+      const Number depth = deep ? weight[i][column] : Number(1);
+      for (int j = rows; j < rows + taps; ++j) {
+        const int32_t h = position[j][column];
+        const Number share = depth * weight[j][column];
+        for (int k = columns; k < columns + taps; ++k) {
+          const int32_t w = position[k][column];
           const bool outside = d < 0 || h < 0 || w < 0;
           if (outside && deep)
             continue;  // with two axes it is a zero that is weighted, as in PyTorch on a CPU
           const int64_t place = (int64_t{d} * sampling.axis[1].size + h) * sampling.axis[2].size + w;
-          visit(outside ? int64_t{-1} : place, share * axis[1].weight[j] * axis[2].weight[k], i, j, k);
+          visit(outside ? int64_t{-1} : place, share * weight[k][column], i, j, k);
         }
       }
     }
