@@ -1,5 +1,8 @@
 """roi_align and roi_pool: known values, loops over single elements, gradients, volumes and bad input."""
 
+import re
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -252,6 +255,15 @@ def test_layers():
     assert repr(align) == "RoIAlign(output_size=(3, 2), spatial_scale=0.5, sampling_ratio=2, aligned=True)"
     assert repr(pool) == "RoIPool(output_size=2, spatial_scale=0.5)"
     assert not align.state_dict()
+
+
+def test_the_page_on_detection_runs():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "detection.md").read_text(encoding="utf-8")
+    names = {}
+    for source in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(source, names)
+    assert names["kept"].tolist() == [0, 2]
+    assert names["parts"].shape == (1, 8, 4, 7, 7)
 
 
 X, R = images(2, 3, 4, 5), regions(3, 2, (4, 5))
