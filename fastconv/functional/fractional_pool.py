@@ -13,9 +13,9 @@ from fastconv.functional.conv import with_batch
 from fastconv.functional.operands import is_number
 from fastconv.functional.pool import check_channels
 from fastconv.functional.shape import squeeze
-from fastconv.functional.unpool import scattered
+from fastconv.functional.unpool import exact_per_axis, scattered
 from fastconv.random import Generator, default_generator
-from fastconv.window import check_images, per_axis
+from fastconv.window import check_images
 
 _DOC = """Largest element of each of windows at random steps{where}, as torch.nn.functional.{name}.
 
@@ -129,7 +129,7 @@ def _fractional(input, kernel_size, output_size, output_ratio, samples, generato
         raise ShapeError(name, "input", list(plain.shape), "at least one position on every spatial axis")
     if not unbatched:  # where PyTorch takes the channels for a batch
         check_channels(name, plain)
-    kernel = _numbers(name, "kernel_size", kernel_size, rank, least=1)
+    kernel = exact_per_axis(name, "kernel_size", kernel_size, rank, least=1)
     output = _output(name, plain.shape[2:], output_size, output_ratio, rank)
     spare = 1 if rank == 3 else 0  # PyTorch refuses volumes the last one
     for i, (size, taps, count) in enumerate(zip(plain.shape[2:], kernel, output, strict=True)):
@@ -145,17 +145,10 @@ def _fractional(input, kernel_size, output_size, output_ratio, samples, generato
     return tuple(squeeze(result, 0) for result in results) if unbatched else results
 
 
-def _numbers(name, argument, value, rank, least):
-    """An int, or as many as spatial axes, as a tuple; PyTorch broadcasts no tuple of one here."""
-    if isinstance(value, (tuple, list)) and len(value) != rank:
-        raise ShapeError(name, argument, list(value), f"an int or a tuple of {rank}")
-    return per_axis(name, argument, value, rank, least)
-
-
 def _output(name, size, output_size, output_ratio, rank):
     """Output positions along each axis."""
     if output_size is not None:
-        return _numbers(name, "output_size", output_size, rank, least=0)
+        return exact_per_axis(name, "output_size", output_size, rank, least=0)
     if output_ratio is None:
         raise ShapeError(name, "output_size", None, "an output size or an output ratio")
     ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,) * rank

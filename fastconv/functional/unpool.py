@@ -72,9 +72,9 @@ def _max_unpool(input, indices, kernel_size, stride, padding, output_size, rank)
     if 0 in x.shape[2:]:
         raise ShapeError(name, "input", list(x.shape), "at least one position on every spatial axis")
     places = _checked_indices(name, indices, input.shape)
-    kernel = _numbers(name, "kernel_size", kernel_size, rank, least=1)
-    stride = kernel if stride is None else _numbers(name, "stride", stride, rank, least=1)
-    padding = _numbers(name, "padding", padding, rank, least=0)
+    kernel = exact_per_axis(name, "kernel_size", kernel_size, rank, least=1)
+    stride = kernel if stride is None else exact_per_axis(name, "stride", stride, rank, least=1)
+    padding = exact_per_axis(name, "padding", padding, rank, least=0)
     size = _size(name, x.shape[2:], kernel, stride, padding, output_size)
     if not unbatched:  # where PyTorch takes the channels for a batch
         check_channels(name, x)
@@ -92,8 +92,8 @@ def _checked_indices(name, indices, shape):
     return places
 
 
-def _numbers(name, argument, value, rank, least):
-    """An int, or as many as spatial axes, as a tuple; PyTorch broadcasts no tuple of one here."""
+def exact_per_axis(name, argument, value, rank, least):
+    """As per_axis, but for a tuple of one, which PyTorch broadcasts to no other number of axes here."""
     if isinstance(value, (tuple, list)) and len(value) != rank:
         raise ShapeError(name, argument, list(value), f"an int or a tuple of {rank}")
     return per_axis(name, argument, value, rank, least)
