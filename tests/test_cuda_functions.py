@@ -13,7 +13,7 @@ import pytest
 
 import fastconv
 import fastconv.functional as F
-from fastconv import nn, optim
+from fastconv import nn, ops, optim
 from tests.cupy_stand_in import FUNCTIONS, Device, current, log, module, ndarray
 from tests.emulation import require
 
@@ -291,6 +291,19 @@ def test_of_several_nan_the_first_is_found(cupy, function):
     x[1, 1:3] = x[2, 3] = np.nan
     np.testing.assert_array_equal(function(cupy.asarray(x), 1).get(), function(x, 1))
     assert function(cupy.asarray(x)).get() == 5
+
+
+def test_pyramids_of_features_wait_for_no_gpu(cupy):
+    layer = ops.MultiScaleRoIAlign(["0", "1"], 2, 2)
+    features = {"0": wave(2, 3, 16, 12), "1": wave(2, 3, 8, 6)}
+    boxes = [10 * BOXES[:2], np.array([[0.0, 0, 400, 300]])]
+    with fastconv.use_backend("emulated"):
+        expected = layer(features, boxes, [(128, 96)])
+    there = {key: on_second_gpu(cupy, value) for key, value in features.items()}
+    log.clear()
+    y = layer(there, [on_second_gpu(cupy, part) for part in boxes], [(128, 96)])
+    assert not [entry for entry in log if entry[0] in HOST]
+    np.testing.assert_array_equal(y.get(), expected)
 
 
 @pytest.mark.parametrize("classes", [[0, 4, 1], [0, -1, 1]])

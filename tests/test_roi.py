@@ -257,6 +257,39 @@ def test_layers():
     assert not align.state_dict()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pyramids(on, dtype):
+    """Each box by itself on its level, chosen by the definition; a known one has 224 positions on level 4."""
+    rng = np.random.default_rng(0)
+    names = ["0", "1", "2"]
+    features = {name: images(2, 3, 64 >> i, 48 >> i, dtype=dtype) for i, name in enumerate(names)}
+    features["pool"] = images(2, 3, 8, 6, dtype=dtype)
+    layer = ops.MultiScaleRoIAlign(names, (2, 3), 2)
+    low = rng.uniform(0, 100, (9, 2))
+    boxes = np.concatenate([low, low + 2.0 ** rng.uniform(2, 9, (9, 1)) * [[1, 1.1]]], axis=1).astype(dtype)
+    boxes[0] = [0, 0, 224, 224]
+    leaves = {name: tensor(value, requires_grad=True) for name, value in features.items()}
+    y = layer(leaves, [boxes[:4], boxes[4:]], [(250, 190), (256, 180)])
+    for k, box in enumerate(boxes):
+        side = np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+        level = int(np.clip(np.floor(4 + np.log2(side / 224) + 1e-6), 2, 4))
+        roi = np.array([[k >= 4, *box]], dtype)
+        expected = F.roi_align(features[names[level - 2]], roi, (2, 3), 0.5**level, 2)
+        np.testing.assert_array_equal(y.data[k], expected[0])
+    y.sum().backward()
+    assert leaves["2"].grad.numpy().any()
+    assert leaves["pool"].grad is None
+    single = ops.MultiScaleRoIAlign(["1"], 2, 2)
+    np.testing.assert_array_equal(
+        single(features, [boxes], [(256, 192)]), F.roi_align(features["1"], [boxes], 2, 0.125, 2)
+    )
+    assert repr(layer) == "MultiScaleRoIAlign(featmap_names=['0', '1', '2'], output_size=(2, 3), sampling_ratio=2)"
+    for arguments, error in [(({}, [boxes], [(9, 9)]), ShapeError), ((features, boxes, [(9, 9)]), DTypeError),
+                             ((features, [boxes], []), ShapeError)]:  # fmt: skip
+        with pytest.raises(error):
+            layer(*arguments)
+
+
 def test_the_page_on_detection_runs():
     page = (Path(__file__).resolve().parent.parent / "docs" / "detection.md").read_text(encoding="utf-8")
     names = {}
