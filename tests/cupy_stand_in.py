@@ -22,12 +22,13 @@ log = []  # (what, device)
 
 # Functions that CuPy has under NumPy's name, with NumPy's arguments as far as fastconv gives them.
 FUNCTIONS = {
-    "abs", "absolute", "add", "arange", "arctan", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to", "ceil",
-    "concatenate", "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "floor", "full",
-    "floor_divide", "greater", "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "log2",
-    "matmul", "maximum", "minimum", "moveaxis", "multiply", "negative", "not_equal", "ones", "ones_like", "power",
-    "prod", "put_along_axis", "reciprocal", "right_shift", "rint", "roll", "searchsorted", "sign", "sin", "split", "sqrt",
-    "square", "stack", "subtract", "take", "take_along_axis", "tanh", "trunc", "zeros", "zeros_like",
+    "abs", "absolute", "add", "arange", "arctan", "bitwise_and", "bitwise_or", "bitwise_xor", "broadcast_to",
+    "ceil", "concatenate", "copysign", "cos", "divide", "equal", "exp", "expand_dims", "expm1", "eye", "flip",
+    "floor", "floor_divide", "full", "greater", "greater_equal", "invert", "isfinite", "less", "less_equal", "log",
+    "log1p", "log2", "matmul", "maximum", "minimum", "moveaxis", "multiply", "negative", "not_equal", "ones",
+    "ones_like", "power", "prod", "put_along_axis", "reciprocal", "right_shift", "rint", "roll", "searchsorted",
+    "sign", "sin", "split", "sqrt", "square", "stack", "subtract", "take", "take_along_axis", "tanh", "trunc",
+    "zeros", "zeros_like",
 }  # fmt: skip
 
 COMPARISONS = {
