@@ -13,7 +13,7 @@ from fastconv import functional, nn, ops, optim
 from fastconv._version import __version__
 from fastconv.autograd import Tensor, enable_grad, grad, is_grad_enabled, no_grad
 from fastconv.backend import use_backend
-from fastconv.creation import ones, ones_like, tensor, zeros, zeros_like
+from fastconv.creation import arange, full, full_like, ones, ones_like, tensor, zeros, zeros_like
 from fastconv.errors import CudaError, DeviceError, DTypeError, FastconvError, GraphError, ShapeError
 from fastconv.functional import (
     abs,
@@ -158,6 +158,7 @@ __all__ = [
     "amax",
     "amin",
     "any",
+    "arange",
     "argmax",
     "argmin",
     "argsort",
@@ -182,6 +183,8 @@ __all__ = [
     "flatten",
     "flip",
     "floor",
+    "full",
+    "full_like",
     "functional",
     "gather",
     "ge",

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "backend": LEAVES | {"arrays"},
     "transfer": LEAVES | {"arrays"},
     "random": LEAVES | {"arrays"},
-    "creation": LEAVES | {"arrays", "autograd", "random"},
+    "creation": LEAVES | {"arrays", "autograd", "random", "transfer"},
     "tolerance": BASE,
     "reference": BASE,
     "cpu": BASE,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import fastconv
 import fastconv.functional as F
 from fastconv.autograd import grad
 from fastconv.creation import tensor
@@ -155,3 +156,26 @@ def test_methods_are_these_functions():
     assert t.size() == (2, 3, 4) and t.size(-1) == 4 and t.dim() == 3 and t.numel() == 24
     with pytest.raises(ShapeError, match="size: dim"):
         t.size(3)
+
+
+def test_tensors_of_one_number_and_of_a_row_of_numbers():
+    for made, want in (
+        (fastconv.full((2, 3), 1.5), torch.full((2, 3), 1.5)),
+        (fastconv.full((2,), 7), torch.full((2,), 7)),
+        (fastconv.full([2], True), torch.full([2], True)),
+        (fastconv.full_like(np.ones(3, "int32"), 4), torch.full((3,), 4, dtype=torch.int32)),
+        (fastconv.full_like(np.ones(3), 4, dtype="float16"), torch.full((3,), 4, dtype=torch.float16)),
+        (fastconv.zeros_like(np.ones(3), dtype="int64"), torch.zeros(3, dtype=torch.int64)),
+        (fastconv.ones(2, 3, device="cpu"), torch.ones(2, 3)),
+        (fastconv.arange(5), torch.arange(5)),
+        (fastconv.arange(2, 9, 3), torch.arange(2, 9, 3)),
+        (fastconv.arange(1, 0, -0.25), torch.arange(1, 0, -0.25)),
+        (fastconv.arange(3, dtype="float64"), torch.arange(3, dtype=torch.float64)),
+        (fastconv.arange(0), torch.arange(0)),
+    ):
+        assert made.dtype.name == str(want.dtype).removeprefix("torch.")
+        np.testing.assert_array_equal(made.data, want.numpy())
+    assert fastconv.full((2,), 1.0, requires_grad=True).requires_grad
+    for call in (lambda: fastconv.arange(3, 0), lambda: fastconv.arange(0, 3, 0)):
+        with pytest.raises(ShapeError, match="arange: step"):
+            call()

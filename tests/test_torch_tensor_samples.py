@@ -15,6 +15,7 @@ FUNCTIONS = (
     "argsort", "bmm", "cumsum", "dot", "einsum", "gather", "index_select", "masked_fill", "mm", "mv", "narrow", "norm",
     "outer", "prod", "ravel", "repeat_interleave", "roll", "select", "sort", "swapaxes", "t", "take_along_dim", "tile",
     "topk", "tril", "triu", "unbind",
+    "cat", "log_softmax", "softmax", "std", "var",
     "ceil", "floor", "logical_and", "logical_not", "logical_or", "logical_xor", "round", "trunc",
 )  # fmt: skip
 METHODS = ("T", "clamp_max", "clamp_min", "expand", "expand_as", "mT", "repeat", "view", "view_as")
@@ -29,6 +30,7 @@ DIFFERENT = {
 ACCEPTED = {
     # No function here writes its result where it is told.
     **dict.fromkeys(("gather", "index_select"), ("unsupported operation", "Expected out tensor")),
+    "cat": ("unsupported operation", "single memory location", "must be tuple of Tensors"),
 }
 
 

@@ -9,7 +9,7 @@ from fastconv.autograd import raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast
 from fastconv.functional.operands import accumulator, array, as_axis, as_int, as_ints, result_dtype
-from fastconv.functional.shape import moved, unsqueeze
+from fastconv.functional.shape import moved, reshape, unsqueeze
 
 
 def getitem(input, index):
@@ -127,6 +127,11 @@ def cat(tensors, dim=0):
         DeviceError: The arrays live on different devices; nothing is copied in silence.
     """
     arrays = _sequence("cat", tensors)
+    full = next((a for a in arrays if a.ndim > 1), None)
+    if full is not None and any(a.shape == (0,) for a in arrays):  # which PyTorch takes beside any other
+        axis = as_axis("cat", "dim", dim, full.ndim)
+        none = (*full.shape[:axis], 0, *full.shape[axis + 1 :])
+        return cat([reshape(t, none) if a.shape == (0,) else t for t, a in zip(tensors, arrays, strict=True)], axis)
     if arrays[0].ndim == 0:
         raise ShapeError("cat", "tensors", "an array without axes", "at least one axis", "use stack")
     axis = as_axis("cat", "dim", dim, arrays[0].ndim)

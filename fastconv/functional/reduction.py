@@ -184,6 +184,9 @@ def _variance(xp, x, over, count, keepdim):
 def _spread_measure(name, input, dim, unbiased, keepdim, correction):
     """Variance, or its root."""
     x = _float(name, input)
+    if isinstance(dim, bool):  # PyTorch's first signature has unbiased in this place
+        dim, unbiased = None, dim
+    correction = 1 if correction is None else correction
     over, shape, wide = as_axes(name, "dim", dim, x.ndim), x.shape, accumulator(x.dtype)
     if unbiased is not None:
         correction = int(unbiased)
@@ -208,7 +211,7 @@ def _spread_measure(name, input, dim, unbiased, keepdim, correction):
 
 _CORRECTION = """
         unbiased: True is correction 1, False is 0; None leaves it to correction.
-        correction: What is taken off the number of elements that the squares are divided by."""
+        correction: What is taken off the number of elements that the squares are divided by; None is 1."""
 
 
 @_documented("The variance over axes, in two passes", extra=_CORRECTION)
