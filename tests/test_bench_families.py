@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="PyTorch is the peer")
 
 COMPARED = {
     "activations": ("relu", "prelu", "glu", "softmax"),
+    "losses": ("mse_loss", "binary_cross_entropy", "kl_div", "cross_entropy", "nll_loss", "div"),
     "norms": ("batch_norm", "group_norm", "layer_norm", "normalize"),
     "padding": ("pad",),
 }

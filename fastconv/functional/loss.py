@@ -226,13 +226,15 @@ def binary_cross_entropy_with_logits(
 
 
 @documented("The Kullback-Leibler divergence of log-probabilities from probabilities",
-            input="Log-probabilities, of any shape", reductions='"mean", "batchmean", "sum" or "none"; "batchmean" is '
-            "the sum\n            divided by the first size of input",
+            input="Log-probabilities, of any shape",
+            target="Probabilities, of a shape that broadcasts with it; with log_target their logarithms",
+            reductions='"mean", "batchmean", "sum" or "none"; "batchmean" is '
+            "the sum\n            over the first size of input",
             more="\n        log_target: Whether target holds log-probabilities too.")  # fmt: skip
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     if reduction == "mean" and size_average is None and reduce is None:
         warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' "
-             "divides only by the batch size, and aligns with the KL div math definition.")  # fmt: skip
+             "divides only by the batch size, and aligns with the KL div math definition.", 4)  # fmt: skip
     reduction = as_reduction("kl_div", reduction, size_average, reduce, (*REDUCTIONS, "batchmean"))
     x = floating("kl_div", "input", input)
     floating("kl_div", "target", target)

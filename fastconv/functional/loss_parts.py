@@ -54,9 +54,9 @@ def documented(what, args=OLD, refused="", more="", input="Tensor or array of an
     return decorate
 
 
-def warn(text):
-    """Tell the caller of a public function what PyTorch would."""
-    warnings.warn(text, UserWarning, stacklevel=5)
+def warn(text, depth=5):
+    """Tell the caller of a public function, so many calls above this one, what PyTorch would."""
+    warnings.warn(text, UserWarning, stacklevel=depth)
 
 
 def wide(value, dtype):
