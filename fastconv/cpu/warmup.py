@@ -15,7 +15,7 @@ _WIDTHS = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "f
 def warmup(dtypes=("float32",)):
     """Compile every CPU kernel now, or load it from disk, so that no later call pays for it.
 
-    Takes some forty seconds a dtype where nothing is on disk yet, and about one after that.
+    Takes about a minute a dtype where nothing is on disk yet, and about one after that.
     Kernels are kept on disk between processes: a container image that runs this once starts quickly.
 
     Args:
