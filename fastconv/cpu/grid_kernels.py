@@ -7,7 +7,7 @@ its weight, at [t * BLOCK + p]. Points are summed in their order, whoever runs a
 
 import numpy as np
 
-from fastconv.cpu.jit import exact, get, inline, kernel, multiply_add, put, select
+from fastconv.cpu.jit import exact, get, get_apart, inline, kernel, multiply_add, put, put_apart, select
 
 BLOCK = 256  # points: what they read, of up to 16 positions each, stays in the second-level cache
 AXIS_TAPS = 4  # most positions of one axis that a point reads
@@ -144,9 +144,15 @@ def read_points(grid, first, count, axes, size, rule, orders, cubic, work, index
 
 
 @inline
-def read(x, start, place):
-    """x at a place behind start, 0 outside."""
-    return select(place < 0, x.dtype.type(0), get(x, start + max(place, 0)))
+def read(image, place):
+    """The value at a place of an image, 0 outside."""
+    return select(place < 0, image.dtype.type(0), get_apart(image, max(place, 0)))
+
+
+@inline
+def weighted(image, index, weight, at):
+    """What tap and point `at` give."""
+    return get_apart(weight, at) * read(image, get_apart(index, at))
 
 
 @kernel
@@ -159,13 +165,26 @@ def forward_planes(first, last, x, grid, y, channels, points, axes, size, rule, 
         count = min(BLOCK, points - start)
         taps = read_points(grid, n * points + start, count, axes, size, rule, orders, cubic, work, index, weight)
         for plane in range(n * channels, (n + 1) * channels):
-            source, target = plane * volume, plane * points + start
-            for p in range(count):
-                put(y, target + p, get(weight, p) * read(x, source, get(index, p)))
-            for t in range(1, taps):
+            image, target = x[plane * volume : (plane + 1) * volume], plane * points + start
+            if taps == 1:
                 for p in range(count):
-                    at = t * BLOCK + p
-                    put(y, target + p, get(y, target + p) + get(weight, at) * read(x, source, get(index, at)))
+                    put_apart(y, target + p, weighted(image, index, weight, p))
+            for t in range(0, taps - 3, 4):  # four at once, as loads of what was summed so far would cost as much again
+                one, two, three, four = t * BLOCK, (t + 1) * BLOCK, (t + 2) * BLOCK, (t + 3) * BLOCK
+                if t == 0:
+                    for p in range(count):
+                        total = weighted(image, index, weight, one + p)
+                        total += weighted(image, index, weight, two + p)
+                        total += weighted(image, index, weight, three + p)
+                        total += weighted(image, index, weight, four + p)
+                        put_apart(y, target + p, total)
+                    continue
+                for p in range(count):
+                    total = get(y, target + p) + weighted(image, index, weight, one + p)
+                    total += weighted(image, index, weight, two + p)
+                    total += weighted(image, index, weight, three + p)
+                    total += weighted(image, index, weight, four + p)
+                    put_apart(y, target + p, total)
 
 
 @kernel
@@ -268,10 +287,10 @@ def grid_grad(first, last, dy, x, grid, dgrid, channels, points, axes, size, rul
                 for p in range(count):
                     put(products, p, 0)
                 for plane in range(n * channels, (n + 1) * channels):
-                    source, errors = plane * volume, plane * points + start
+                    image, errors = x[plane * volume : (plane + 1) * volume], plane * points + start
                     for p in range(count):
-                        value = read(x, source, get(index, t * BLOCK + p))
-                        put(products, p, get(products, p) + value * get(dy, errors + p))
+                        value = read(image, get_apart(index, t * BLOCK + p))
+                        put_apart(products, p, get(products, p) + value * get_apart(dy, errors + p))
             for a in range(axes):
                 for p in range(count):
                     sums[a, p] += weight[a, t * BLOCK + p] * products[p]

@@ -136,6 +136,36 @@ def select(typingctx, condition, a, b):
 
 
 @intrinsic
+def get_apart(typingctx, array, index):
+    """get of memory that no put_apart of the same function writes: loops over both vectorise whatever indices are."""
+
+    def codegen(context, builder, signature, args):
+        load = builder.load(element(context, builder, signature, args))
+        load.set_metadata("noalias", _results(builder))
+        return load
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
+def put_apart(typingctx, array, index, value):
+    """put into memory that no get_apart of the same function reads."""
+
+    def codegen(context, builder, signature, args):
+        store = builder.store(args[2], element(context, builder, signature, args))
+        store.set_metadata("alias.scope", _results(builder))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), codegen
+
+
+def _results(builder):
+    """The scope of memory that put_apart writes."""
+    domain = builder.module.add_metadata(["fastconv"])
+    return builder.module.add_metadata([builder.module.add_metadata(["fastconv results", domain])])
+
+
+@intrinsic
 def multiply_add(typingctx, a, b, c):
     """a * b + c, rounded once."""
 
