@@ -5,6 +5,7 @@
 // twice, by 1 and 0.
 #pragma once
 #include "device/numeric.h"
+#include "divisor.h"
 
 namespace fastconv {
 
@@ -23,15 +24,10 @@ struct Roi {
   __host__ __device__ int64_t bins() const { return int64_t{output[0]} * output[1] * output[2]; }
 };
 
-/// n % size, and n divided by size; most numbers fit the 32 bits in which a division is several times as
-/// fast.
+/// n % size, and n divided by size.
 __device__ __forceinline__ int64_t roi_split(int64_t& n, int64_t size) {
   const int64_t whole = n;
-  if ((static_cast<uint64_t>(whole | size) >> 32) == 0) {
-    n = static_cast<uint32_t>(whole) / static_cast<uint32_t>(size);
-  } else {
-    n = whole / size;
-  }
+  n = quotient(whole, size);
   return whole - n * size;
 }
 
