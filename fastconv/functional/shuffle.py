@@ -46,7 +46,8 @@ def pixel_unshuffle(input, downscale_factor):
         downscale_factor: r, an int of at least 1.
 
     Returns:
-        [..., C * r * r, H, W]; a Tensor for a Tensor.
+        [..., C * r * r, H, W]; a Tensor for a Tensor. Of an input without elements too, which PyTorch returns as it is
+        on a CPU.
 
     Raises:
         ShapeError: input has less than three axes, its height or width is not a multiple of r, or r is below 1.
