@@ -53,8 +53,8 @@ def nll_forward(x, target, weight, ignore_index):
     if not classes:
         return factor.copy(), factor
     known = xp.where(counted & ~wrong, target, 0)
-    if weight is not None:
-        factor = weight.astype(wide, copy=False)[known] * factor
+    if weight is not None:  # a factor that is no number counts where its class does alone
+        factor = xp.where(counted & ~wrong, weight.astype(wide, copy=False)[known], factor)
     with numpy.errstate(all="ignore"):
         picked = xp.take_along_axis(x, xp.expand_dims(known, 1), axis=1).reshape(target.shape).astype(wide, copy=False)
         return xp.where(counted, -factor * picked, 0).astype(wide, copy=False), factor

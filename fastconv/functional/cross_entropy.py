@@ -11,7 +11,7 @@ from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, masked
 from fastconv.functional.indexing import unpick
-from fastconv.functional.loss_parts import OLD, documented, finish, floating, undifferentiated, wide
+from fastconv.functional.loss_parts import OLD, documented, finish, floating, is_nan_somewhere, undifferentiated, wide
 from fastconv.functional.operands import (
     accumulator,
     array,
@@ -85,6 +85,7 @@ def _cross_entropy_of_classes(input, x, t, weight, ignore_index, share):
     scores = scores if axis else unsqueeze(scores, 0)
     arguments = (classes if axis else classes[None], w, ignored, share)
     losses, logsumexp = backend.of(x, t, w).cross_entropy_forward(raw(scores), *arguments)
+    _refuse_unknown(name, losses, arguments[0], raw(scores).shape[1], ignored)
 
     def rule(dlosses, _):
         return (lambda: _cross_entropy_grad(dlosses, scores, logsumexp, arguments),)
@@ -115,6 +116,14 @@ def _cross_entropy_grad(dlosses, scores, logsumexp, arguments):
     return cast(
         unsqueeze(masked(dlosses, counted), 1) * (softmax(x, 1) * Tensor(totals) - Tensor(shares)), scores.dtype
     )
+
+
+def _refuse_unknown(name, losses, classes, count, ignored):
+    """Refuse classes out of range, whose losses are NaN where the backend has not refused them: not on a GPU."""
+    if is_nan_somewhere(losses):
+        wrong = classes[(classes != ignored) & ((classes < 0) | (classes >= count))]
+        if wrong.size:
+            raise ShapeError(name, "target", f"class {int(wrong[0])}", f"0 to {count - 1}, or ignore_index {ignored}")
 
 
 def _class_axis(name, x):
@@ -154,6 +163,7 @@ def _of_classes(input, x, t, weight, ignore_index):
     logs = input if isinstance(input, Tensor) else Tensor(input)
     logs, classes = (logs, classes) if axis else (unsqueeze(logs, 0), classes[None])
     losses, factor = backend.of(x, t, w).nll_forward(raw(logs), classes, w, ignored)
+    _refuse_unknown("nll_loss", losses, classes, raw(logs).shape[1], ignored)
     form = raw(logs).dtype.newbyteorder("="), raw(logs).shape[1]
     rule = _nll_rule(classes, ignored, factor, *form)
     losses = record("nll_loss", losses, (logs,), rule)
