@@ -41,6 +41,8 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     check_float(name, "input", x)
     if x.ndim < 3:
         raise ShapeError(name, "input", f"{x.ndim} axes {list(x.shape)}", "at least 3 axes: [N, C, ...]")
+    if not x.size:
+        return clone(input)  # PyTorch looks no further
     if isinstance(size, bool) or not isinstance(size, int):
         raise DTypeError(name, "size", describe(size), "an int")
     if size < 1:
@@ -48,8 +50,6 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     for argument, value in (("alpha", alpha), ("beta", beta), ("k", k)):
         if not isinstance(value, Real):
             raise DTypeError(name, argument, describe(value), "a number")
-    if not x.size:
-        return clone(input)
     numbers = size, float(alpha), float(beta), float(k)
     y = backend.of(x).response_norm_forward(x, *numbers)
 
