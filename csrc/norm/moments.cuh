@@ -17,14 +17,15 @@ __device__ __forceinline__ void store_moments(A* mean, A* variance, int64_t stat
   variance[statistic] = m.number[2] / m.number[0];
 }
 
-/// Moments of the first `count` of some values.
+/// Moments of the first `count` of some values; or, not centred, with 0 for their mean, which merges keep so.
 template <class A, int kMost>
-__device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int count) {
+__device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int count, bool centred = true) {
   A sum = 0, squares = 0;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
     if (i < count) sum += value[i];
   }
+  if (!centred) sum = A(0);
   const A mean = sum / A(count);
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
@@ -34,18 +35,6 @@ __device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int co
   moments.number[0] = A(count);
   moments.number[1] = sum;
   moments.number[2] = squares;
-  return moments;
-}
-
-/// As moments_of, but of the squares of the values themselves, with a mean of 0: merges keep it so.
-template <class A, int kMost>
-__device__ __forceinline__ Moments<A> moments_about_zero(const A (&value)[kMost], int count) {
-  Moments<A> moments;
-  moments.number[0] = A(count);
-#pragma unroll
-  for (int i = 0; i < kMost; ++i) {
-    if (i < count) moments.number[2] = multiply_add(value[i], value[i], moments.number[2]);
-  }
   return moments;
 }
 

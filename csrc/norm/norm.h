@@ -20,8 +20,8 @@ void norm_forward(Dtype dtype, Format format, Address x, Address residual, Addre
                   Address stream);
 
 /// Sums of dy and dy * h over all images for every channel, or for every channel of every image; y may be
-/// absent, and mean. They go to those of dw and db (dtype) and sum_dy and sum_product that are there.
-/// partial is [splits, 2, sums].
+/// absent, and channels last mean. They go to those of dw and db (dtype) and sum_dy and sum_product that are
+/// there. partial is [splits, 2, sums].
 void norm_weight_grad(Dtype dtype, Format format, Address dy, Address x, Address y, Address mean,
                       Address variance, Address dw, Address db, Address sum_dy, Address sum_product,
                       Address partial, const NormShape& shape, bool of_images, int splits, double eps,

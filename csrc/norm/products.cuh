@@ -29,7 +29,7 @@ struct ProductsInput {
   const T* dy;                       // shape of x
   const T* x;                        // [N, C, *size]
   const T* y;                        // shape of x, or nullptr: no ReLU
-  const accumulator_t<T>* mean;      // [statistics], or nullptr: nothing is subtracted
+  const accumulator_t<T>* mean;      // [statistics], or by columns nullptr: nothing is subtracted
   const accumulator_t<T>* variance;  // [statistics]
   accumulator_t<T> eps;
 };
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(NormReduceTile::kThreads, NormReduceTile::kMin
       if (u < count) {
         if (statistic[u] != in_use) {
           in_use = statistic[u];
-          mean = in.mean ? in.mean[in_use] : A(0);
+          mean = in.mean[in_use];
           inverse = inverse_deviation(in.variance[in_use], in.eps);
         }
 #pragma unroll

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
           for (int v = 0; v < V; ++v) value[u * V + v] = widen(x[u][v]) - origin;
         }
       }
-      moments.merge(a.mean ? moments_of(value, count) : moments_about_zero(value, count));
+      moments.merge(moments_of(value, count, a.mean != nullptr));
     }
     moments = all_merged<kRowThreads>(moments);
     const A mean = moments.number[1] / moments.number[0], variance = moments.number[2] / moments.number[0];
