@@ -159,6 +159,7 @@ void bind_norm(py::module_& m) {
   m.def("norm_input_grad", &fc::norm_input_grad, NoGil());
   m.def("norm_forward_rows", &fc::norm_forward_rows, NoGil());
   m.def("norm_input_grad_rows", &fc::norm_input_grad_rows, NoGil());
+  m.def("norm_rms_forward", &fc::norm_rms_forward, NoGil());
 }
 
 void bind_layout(py::module_& m) { m.def("layout_copy", &fc::layout_copy, NoGil()); }

@@ -17,15 +17,14 @@ __device__ __forceinline__ void store_moments(A* mean, A* variance, int64_t stat
   variance[statistic] = m.number[2] / m.number[0];
 }
 
-/// Moments of the first `count` of some values; or, not centred, with 0 for their mean, which merges keep so.
+/// Moments of the first `count` of some values.
 template <class A, int kMost>
-__device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int count, bool centred = true) {
+__device__ __forceinline__ Moments<A> moments_of(const A (&value)[kMost], int count) {
   A sum = 0, squares = 0;
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {
     if (i < count) sum += value[i];
   }
-  if (!centred) sum = A(0);
   const A mean = sum / A(count);
 #pragma unroll
   for (int i = 0; i < kMost; ++i) {

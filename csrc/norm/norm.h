@@ -36,7 +36,7 @@ void norm_input_grad(Dtype dtype, Format format, Address dy, Address x, Address 
                      Address dresidual, Address mean, Address variance, Address w, Address sum_dy,
                      Address sum_product, const NormShape& shape, double eps, Address stream);
 
-/// y, mean and variance of x by a warp or a block a statistic; mean may be absent.
+/// y, mean and variance of x by a warp or a block a statistic.
 void norm_forward_rows(Dtype dtype, Format format, Address x, Address y, Address mean, Address variance,
                        Address w, Address b, const NormShape& shape, double eps, Address stream);
 
@@ -44,5 +44,10 @@ void norm_forward_rows(Dtype dtype, Format format, Address x, Address y, Address
 void norm_input_grad_rows(Dtype dtype, Format format, Address dy, Address x, Address y, Address dx,
                           Address dresidual, Address mean, Address variance, Address w, Address dw,
                           Address db, const NormShape& shape, double eps, Address stream);
+
+/// RMS norm: y and the mean of squares of each row of x [rows, length], by a warp or a block a row; w may be
+/// absent.
+void norm_rms_forward(Dtype dtype, Address x, Address y, Address square, Address w, int64_t rows,
+                      int64_t length, double eps, Address stream);
 
 }  // namespace fastconv

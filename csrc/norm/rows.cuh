@@ -43,8 +43,8 @@ template <class T>
 struct RowsForward {
   const T* x;                  // [N, C, *size]
   T* y;                        // shape of x, all written
-  accumulator_t<T>* mean;      // [N, G], written; nullptr for RMS norm
-  accumulator_t<T>* variance;  // [N, G], written; for RMS norm the mean of squares
+  accumulator_t<T>* mean;      // [N, G], written
+  accumulator_t<T>* variance;  // [N, G], written
   const T* w;                  // [C], or nullptr for ones
   const T* b;                  // [C], or nullptr for zeros
   accumulator_t<T> eps;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
   const int64_t statistic = int64_t{blockIdx.x} * kRows + threadIdx.x / kRowThreads;
   if (statistic < shape.statistics()) {  // of a warp or a block, all threads or none
     const int64_t begin = runs.begin(statistic);
-    const A origin = a.mean ? origin_of(widen(a.x[begin])) : A(0);
+    const A origin = origin_of(widen(a.x[begin]));
     const Walk start(runs, V, 0, 1, threadIdx.x % kRowThreads, kRowThreads);
     Vector<T, V> x[kHeld];
     Moments<A> moments;
@@ -83,12 +83,12 @@ __global__ void __launch_bounds__(NormRowsTile::kThreads, NormRowsTile::kMinBloc
           for (int v = 0; v < V; ++v) value[u * V + v] = widen(x[u][v]) - origin;
         }
       }
-      moments.merge(moments_of(value, count, a.mean != nullptr));
+      moments.merge(moments_of(value, count));
     }
     moments = all_merged<kRowThreads>(moments);
     const A mean = moments.number[1] / moments.number[0], variance = moments.number[2] / moments.number[0];
     if (threadIdx.x % kRowThreads == 0) {
-      if (a.mean) a.mean[statistic] = origin + mean;
+      a.mean[statistic] = origin + mean;
       a.variance[statistic] = variance;
     }
     const A inverse = inverse_deviation(variance, a.eps);

@@ -198,10 +198,9 @@ def rms_norm_forward(x, w, eps):
         y, square = gpu.empty(x.shape, x.dtype), _statistic(gpu, x.shape[:1], x.dtype, plan)
         if plan.elements:
             x, w = dense(gpu, x), dense(gpu, w)
-            gpu.extension.norm_forward_rows(
-                gpu.dtype(x), gpu.format(plan.last), gpu.read(x), gpu.write(y), gpu.write(None), gpu.write(square),
-                gpu.read(w), gpu.read(None), plan.shape(gpu), eps, gpu.stream,
-            )  # fmt: skip
+            gpu.extension.norm_rms_forward(
+                gpu.dtype(x), gpu.read(x), gpu.write(y), gpu.write(square), gpu.read(w), *x.shape, eps, gpu.stream
+            )
     return y, square
 
 
