@@ -14,7 +14,7 @@ from fastconv.arrays import accumulator, check_float, describe
 from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast, div, mul, pow, sub
-from fastconv.functional.pool import avg_pool3d
+from fastconv.functional.pool import avg_pool2d
 from fastconv.functional.shape import clone
 
 
@@ -75,6 +75,6 @@ def _composed_gradient(dy, x, size, alpha, beta, k):
 def _neighbour_means(values, size, first):
     """Sums over neighbouring channels divided by size, from the pooled channel `first` on."""
     n, channels = values.shape[:2]
-    planes = values.reshape(n, 1, channels, math.prod(values.shape[2:]), 1)
-    pooled = avg_pool3d(planes, (size, 1, 1), 1, (size // 2, 0, 0))
+    planes = values.reshape(n, 1, channels, math.prod(values.shape[2:]))
+    pooled = avg_pool2d(planes, (size, 1), 1, (size // 2, 0))
     return pooled[:, :, first : first + channels].reshape(*values.shape)
