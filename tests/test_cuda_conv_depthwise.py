@@ -220,11 +220,11 @@ def test_arrays_that_vectors_do_not_fit(dtype, last, action):
 
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_no_images_and_no_pixels(last):
-    for row in ((0, 3, 3, (5, 5), (3, 3), 1, 1, 1, 3), (2, 3, 3, (0, 4), (1, 1), 1, 1, 1, 3)):
+    for row in ((0, 3, 3, (5, 5), (3, 3), 1, 1, 1, 3), (0, 3, 3, (0, 4), (1, 1), 1, 1, 1, 3)):
         for action, (run, _) in ACTIONS.items():
             *arrays, window = arguments(action, row, "float32", last)
             y = run(*arrays, window)
-            assert action != "weight_grad" or row[0] or not y.any()
+            assert action != "weight_grad" or not y.any()
 
 
 def test_more_elements_than_32_bits_count():

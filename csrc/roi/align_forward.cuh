@@ -55,7 +55,9 @@ __global__ void __launch_bounds__(Tile::kThreads, sizeof(accumulator_t<T>) == 8 
           const Number w = width.at(q, c);
           if (!(w >= Number(-1) && w <= Number(roi.size[2]))) continue;
           const RoiTaps<Number> in_width = width.taps(w);
-          for (int i = 0; i < (roi.missing > 0 ? 1 : 2); ++i) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            if (i == 1 && roi.missing > 0) break;
 #pragma unroll
             for (int j = 0; j < 2; ++j) {
               const int64_t row =

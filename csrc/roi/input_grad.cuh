@@ -89,7 +89,9 @@ struct AlignedGradient {
         if (!(r >= low && r <= high && r >= Number(-1) && r <= Number(axis.size))) continue;
         const RoiTaps<Number> taps = axis.taps(r);
         for (int tap = 0; tap < (a < roi.missing ? 1 : 2); ++tap) {
-          if (taps.position[tap] == position) body(p, taps.share[tap]);
+          // Chosen rather than indexed, which would keep the taps in local memory.
+          if ((tap == 0 ? taps.position[0] : taps.position[1]) != position) continue;
+          body(p, tap == 0 ? taps.share[0] : taps.share[1]);
         }
       }
     }

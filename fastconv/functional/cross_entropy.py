@@ -175,7 +175,7 @@ def _nll_rule(classes, ignored, factor, dtype, count):
 
     def input_grad(dlosses):
         counted = classes != ignored
-        known = namespace_of(classes).where(counted & (classes < count), classes, 0)
+        known = namespace_of(classes).where(counted & (classes >= 0) & (classes < count), classes, 0)
         terms = masked(dlosses, counted) * -factor
         return unpick(cast(unsqueeze(terms, 1), dtype), known[:, None], 1, count)
 
