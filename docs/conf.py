@@ -1,5 +1,7 @@
 """Settings of Sphinx; `make docs` builds."""
 
+import re
+
 from fastconv import __version__
 
 project = "fastconv"
@@ -12,9 +14,9 @@ autodoc_member_order = "bysource"
 
 
 def setup(app):
-    """Docstrings are written to be read in a terminal, where the star of [N, C, *size] is no markup."""
-    app.connect("autodoc-process-docstring", _escape_stars, priority=400)  # before napoleon, which adds markup
+    """Docstrings are written to be read in a terminal, where neither [N, C, *size] nor relu_ holds markup."""
+    app.connect("autodoc-process-docstring", _escape, priority=400)  # before napoleon, which adds markup
 
 
-def _escape_stars(app, what, name, obj, options, lines):
-    lines[:] = [line.replace("*", r"\*") for line in lines]
+def _escape(app, what, name, obj, options, lines):
+    lines[:] = [re.sub(r"\*|(?<=\w)_(?!\w)", r"\\\g<0>", line) for line in lines]
