@@ -176,7 +176,8 @@ def norm(draw):
     channels = draw(st.integers(1, 6))
     shape = (draw(st.sampled_from([0, 1, 2, 3])), channels, *draw(sizes(rank, 1, 4)))
     x = draw(values(shape, dtype))
-    eps = draw(st.sampled_from([1e-5, 1e-2, 1.0]))
+    # Not the usual 1e-5: where a gradient cancels to 0, what is left of it is rounding, divided by the root of eps.
+    eps = draw(st.sampled_from([1e-2, 0.1, 1.0]))
     length = draw(rarely(st.just(channels), st.integers(0, 6), 25))
     scale = st.one_of(st.none(), values((length,), dtype))
     if name in ("batch_norm", "instance_norm"):
@@ -201,10 +202,10 @@ def norm(draw):
         return Call(name, (x, size, draw(st.floats(1e-4, 0.5)), draw(st.floats(0.3, 1)), draw(st.floats(0.5, 2))))
     axis = draw(rarely(st.integers(-x.ndim, x.ndim - 1), st.sampled_from([-7, 6]), 30))
     if name == "normalize":
-        return Call(name, (x, draw(st.sampled_from([1.0, 2.0, 3.0, float("inf")])), axis, 1e-8))
+        return Call(name, (x, draw(st.sampled_from([1.0, 2.0, 3.0, float("inf")])), axis, 0.1))
     other = draw(values(draw(st.sampled_from([shape, shape[-1:], (1, *shape[1:])])), dtype))
-    if name == "cosine_similarity":  # a larger eps bounds what gradients that cancel are rounded by
-        return Call(name, (x, other, axis, draw(st.sampled_from([0.1, 1.0]))))
+    if name == "cosine_similarity":
+        return Call(name, (x, other, axis, eps + 0.1))
     return Call(name, (x, other, draw(st.sampled_from([1.0, 2.0, 3.0])), 1e-6, draw(st.booleans())))
 
 
