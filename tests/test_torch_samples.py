@@ -41,9 +41,6 @@ DIFFERENT = {
 # Calls that PyTorch refuses and we accept on purpose: operator and part of PyTorch's message; why stands beside it.
 ACCEPTED = {}
 
-# Operators whose samples do not all pass yet.
-NOT_YET = set()
-
 # Every so many samples are run on the backends that are slow; cpu runs all.
 STEPS = {"cpu": 1, "reference": 7, "emulated": 7}
 
@@ -56,7 +53,7 @@ def _operators(wanted=lambda info: True):
     found = []
     for info in methods.op_db:
         name = info.name.removeprefix(PREFIX)
-        if not info.name.startswith(PREFIX) or name not in functional.__all__ or name in NOT_YET or not wanted(info):
+        if not info.name.startswith(PREFIX) or name not in functional.__all__ or not wanted(info):
             continue
         if "complex" not in info.variant_test_name:
             found.append(pytest.param(name, info, id=f"{name}-{info.variant_test_name}".rstrip("-")))
