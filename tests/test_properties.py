@@ -12,14 +12,11 @@ from fastconv.creation import tensor
 from fastconv.errors import FastconvError
 from tests.strategies import IMAGES
 from tests.strategies_pointwise import POINTWISE
-from tests.witness import as_torch, same_dtype, to_numpy, torch
+from tests.witness import ROUNDINGS, allowance, as_torch, same_dtype, to_numpy, torch
 
 CASES = 2000  # a family
 
 FAMILIES = {**IMAGES, **POINTWISE}
-
-# Values and gradients in units of rounding of the largest element.
-ROUNDINGS = 256
 
 # Functions in whose gradients PyTorch rounds a constant, 1/6 or 1/alpha, to float32 whatever the dtype.
 COARSE = {"hardsigmoid", "celu"}
@@ -66,8 +63,7 @@ def _mine(call):
 def _close(mine, theirs, dtype, what):
     mine, theirs = mine.data.astype("float64"), to_numpy(theirs)
     assert mine.shape == theirs.shape, f"{what}: shape {mine.shape}, not {theirs.shape}"
-    scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
-    np.testing.assert_allclose(mine, theirs, rtol=0, atol=ROUNDINGS * np.finfo(dtype).eps * scale, err_msg=what)
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=allowance(theirs, dtype), err_msg=what)
 
 
 def _differs_on_purpose(call, mine):

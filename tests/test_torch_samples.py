@@ -15,7 +15,7 @@ from fastconv.autograd import Tensor, grad
 from fastconv.creation import tensor
 from fastconv.errors import FastconvError
 from tests.emulation import require
-from tests.witness import same_dtype, to_numpy, torch
+from tests.witness import ROUNDINGS, allowance, same_dtype, to_numpy, torch
 
 methods = pytest.importorskip("torch.testing._internal.common_methods_invocations", reason="PyTorch's samples")
 
@@ -43,9 +43,6 @@ ACCEPTED = {}
 
 # Every so many samples are run on the backends that are slow; cpu runs all.
 STEPS = {"cpu": 1, "reference": 7, "emulated": 7}
-
-# Values and gradients in units of each dtype's rounding, relative to the largest element.
-ROUNDINGS = 256
 
 
 def _operators(wanted=lambda info: True):
@@ -119,9 +116,7 @@ def _compare(what, mine, theirs, dtype, moved=None):
     """
     mine, theirs = np.asarray(mine.data if isinstance(mine, Tensor) else mine), to_numpy(theirs)
     assert mine.shape == theirs.shape, f"{what}: shape {mine.shape}, not {theirs.shape}"
-    finite = theirs[np.isfinite(theirs)]
-    scale = np.abs(finite).max(initial=1.0)
-    allowed = ROUNDINGS * np.finfo(dtype).eps * scale
+    allowed = allowance(theirs, dtype)
     if moved is not None and not np.all(abs(mine - theirs) <= allowed):
         allowed += ROUNDINGS * np.nanmax(abs(to_numpy(moved()) - theirs), initial=0.0)
     np.testing.assert_allclose(mine.astype("float64"), theirs, rtol=0, atol=allowed, err_msg=what)

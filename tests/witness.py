@@ -8,6 +8,8 @@ from fastconv.creation import tensor
 
 torch = pytest.importorskip("torch", reason="PyTorch is the specification of these functions")
 
+ROUNDINGS = 256
+
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32,
                 "float64": torch.float64}  # fmt: skip
 
@@ -25,6 +27,11 @@ def to_numpy(value):
     """The values of a torch tensor in float64, or in their own dtype if that is not floating."""
     value = value.detach()
     return value.double().numpy() if value.is_floating_point() else value.numpy()
+
+
+def allowance(theirs, dtype):
+    """What two computations in a dtype may differ by: so many roundings of the largest finite value, or of 1."""
+    return ROUNDINGS * np.finfo(dtype).eps * np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
 
 
 def same_dtype(mine, theirs):

@@ -11,10 +11,8 @@ from fastconv.autograd import raw
 from fastconv.errors import ShapeError
 from fastconv.functional.box import angle, as_number, check_two_axes, shape_penalty
 from fastconv.functional.elementwise import add, cast, div, maximum, minimum, mul, square, sub, where
-from fastconv.functional.operands import FLOAT, array, check_broadcast
+from fastconv.functional.operands import FLOAT, REDUCTIONS, array, check_broadcast
 from fastconv.functional.reduction import mean, sum
-
-_REDUCTIONS = ("none", "mean", "sum")
 
 
 def generalized_box_iou_loss(boxes1, boxes2, reduction="none", eps=1e-7):
@@ -109,8 +107,8 @@ class _Pair:
     """
 
     def __init__(self, name, boxes1, boxes2, reduction):
-        if reduction not in _REDUCTIONS:
-            raise ShapeError(name, "reduction", repr(reduction), " or ".join(map(repr, _REDUCTIONS)))
+        if reduction not in REDUCTIONS:
+            raise ShapeError(name, "reduction", repr(reduction), " or ".join(map(repr, REDUCTIONS)))
         plain = {"boxes1": array(name, "boxes1", boxes1), "boxes2": array(name, "boxes2", boxes2)}
         for argument, x in plain.items():
             if x.ndim == 0 or x.shape[-1] not in (4, 6):

@@ -11,7 +11,7 @@ from fastconv.arrays import namespace_of
 from fastconv.autograd import Tensor, is_grad_enabled, raw
 from fastconv.errors import DTypeError, GraphError, ShapeError
 from fastconv.functional import activation, elementwise, selection, shape
-from fastconv.functional.operands import array, on_device, quiet
+from fastconv.functional.operands import array, kind_of, on_device, quiet
 
 _DOC = """{name} written to input itself, as torch.nn.functional.{name}_.
 
@@ -45,7 +45,7 @@ def written(name, function, input, *args, **named):
     y = function(before, *args, **named)
     if y.shape != x.shape:
         raise ShapeError(name, "input", list(x.shape), f"{list(y.shape)}, the shape of the result")
-    if _kind(y.dtype) > _kind(x.dtype):
+    if kind_of(y.dtype) > kind_of(x.dtype):  # no result is brought to a lower one
         raise DTypeError(name, "input", x.dtype.name, f"{y.dtype.name}, the dtype of the result")
     y = elementwise.cast(y, x.dtype.newbyteorder("="))
     if y.requires_grad and not isinstance(input, Tensor):
@@ -55,11 +55,6 @@ def written(name, function, input, *args, **named):
     if isinstance(input, Tensor) and recorded:
         input._node, input._requires_grad = y._node, y._requires_grad
     return input
-
-
-def _kind(dtype):
-    """0 for bool, 1 for integers, 2 for floating dtypes: no result is brought to a lower one."""
-    return {"b": 0, "i": 1, "u": 1}.get(dtype.kind, 2)
 
 
 def relu_(input):

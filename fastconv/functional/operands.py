@@ -159,7 +159,7 @@ def result_dtype(operator, values):
         dtype = number_dtype(value) if rank == 2 else value.dtype
         ranks[rank] = dtype if ranks[rank] is None else _promoted(operator, ranks[rank], dtype)
     present = [dtype for dtype in ranks if dtype is not None]
-    result = functools.reduce(lambda high, low: low if _kind(low) > _kind(high) else high, present)
+    result = functools.reduce(lambda high, low: low if kind_of(low) > kind_of(high) else high, present)
     return result if result.isnative else result.newbyteorder("=")
 
 
@@ -174,17 +174,17 @@ def _promoted(operator, a, b):
     """The dtype that holds both, of two arrays of one rank."""
     if a == b:
         return a
-    if _kind(a) != _kind(b):
-        return max(a, b, key=_kind)
+    if kind_of(a) != kind_of(b):
+        return max(a, b, key=kind_of)
     if {a.name, b.name} == {"float16", "bfloat16"}:
         return FLOAT
     dtype = numpy.promote_types(a, b)
-    if _kind(dtype) != _kind(a):  # uint64 and a signed integer
+    if kind_of(dtype) != kind_of(a):  # uint64 and a signed integer
         raise DTypeError(operator, "other", b.name, f"a dtype that combines with {a.name}")
     return dtype
 
 
-def _kind(dtype):
+def kind_of(dtype):
     """0 for bool, 1 for integers, 2 for floating dtypes."""
     return {"b": 0, "i": 1, "u": 1}.get(dtype.kind, 2)
 
