@@ -30,11 +30,11 @@ _DIRECT_SPEED = 4
 def conv_forward(x, w, b, window, activation=None):
     """y [N, K, *output]; see fastconv.backend."""
     last = is_channels_last(x)
-    xs, ws, bs = dense(x, last), flat(w), _bias(b, x)
+    xs, bs = dense(x, last), _bias(b, x)
     y, ys = empty(window.output_shape, xs.dtype, last)
     sampling, offsets, taps = _forward_sampling(window)
     if y.size:
-        _gather(xs, ws, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
+        _gather(xs, w, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
         activate(ys, activation)
     return narrowed(y, x)
 
@@ -42,12 +42,12 @@ def conv_forward(x, w, b, window, activation=None):
 def conv_input_grad(dy, w, b, window):
     """dx [N, C, *size], plus b [C]; see fastconv.backend."""
     last = is_channels_last(dy)
-    errors, ws, bs = dense(dy, last), flat(w), _bias(b, dy)
+    errors, bs = dense(dy, last), _bias(b, dy)
     dx, dxs = empty(window.input_shape, errors.dtype, last)
     if dx.size:
         strides = _strides(window, transposed=True)
         for sampling, offsets, taps in _phases(window):
-            _gather(errors, ws, bs, dxs, sampling, offsets, taps, strides, last)
+            _gather(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
     return narrowed(dx, dy)
 
 
@@ -84,10 +84,10 @@ def conv_bias_grad(dy):
     return db.astype(dy.dtype.newbyteorder("="))
 
 
-def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
-    """ys = bs + xs gathered by the taps of ws, one phase."""
+def _gather(xs, w, bs, ys, sampling, offsets, taps, strides, last):
+    """ys = bs + xs gathered by the taps of w, one phase."""
     if _is_depthwise(sampling, last):
-        w = ws.reshape(sampling.groups * sampling.filters, -1)[:, taps]
+        w = flat(w).reshape(sampling.groups * sampling.filters, -1)[:, taps]
         products = sampling.groups * sampling.filters * sampling.taps * _pixels(sampling)
         work = products / _DIRECT_SPEED
         if last:
@@ -98,7 +98,7 @@ def _gather(xs, ws, bs, ys, sampling, offsets, taps, strides, last):
             w = np.ascontiguousarray(w).reshape(-1)
             parallel_for(depthwise.depthwise_first, tasks, work, xs, w, bs, ys, sampling, block, places)
         return
-    implicit_gemm.multiply(xs, ws, bs, ys, sampling, offsets, taps, strides, last)
+    implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last)
 
 
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):

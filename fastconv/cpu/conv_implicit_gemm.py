@@ -10,8 +10,10 @@ import math
 
 import numpy as np
 
+from fastconv.cpu.conv_packing import packed
 from fastconv.cpu.conv_patches import RUN_FIELDS, ceil_div, list_runs, pack_patches_first, pack_patches_last
 from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
+from fastconv.cpu.layout import flat
 from fastconv.cpu.microkernel import ROWS, gemm_tile, panel, tile_width
 from fastconv.cpu.threads import get_num_threads, parallel_for
 
@@ -163,25 +165,36 @@ def conv_last(first, last, x, packed, bias, y, sampling, offsets, per_block):
                         put(y, at + f, get(sums, source + f))
 
 
-def multiply(xs, ws, bs, ys, sampling, offsets, taps, strides, channels_last):
-    """ys = bs + the taps of ws over xs, all flat arrays: pack the filters, then run every block.
+def multiply(xs, w, bs, ys, sampling, offsets, taps, strides, channels_last):
+    """ys = bs + the taps of w over xs: pack the filters, then run every block.
 
-    strides: Elements of ws from one group, filter, channel to the next. taps: The place of each tap in ws.
+    xs, bs, ys are flat arrays, w is any array. strides: Elements of flat(w) from one group, filter, channel to
+    the next. taps: The place of each tap in it.
     """
     columns = panel(xs.dtype)
-    lanes = columns if channels_last else ROWS
-    panels = sampling.groups * -(-sampling.filters // lanes)
+    filters = packed_filters(w, columns if channels_last else ROWS, sampling, taps, strides, channels_last)
     depth = sampling.channels * sampling.taps
-    packed = _aligned(panels * depth * lanes, xs.dtype)
-    parallel_for(
-        pack_filters, panels, packed.size,
-        ws, packed, lanes, sampling.filters, sampling.channels, taps, strides, channels_last,
-    )  # fmt: skip
     tasks, per_block = _blocks(sampling, channels_last, columns)
     pixels = sampling.batch * math.prod(sampling.count)
     work = sampling.groups * sampling.filters * depth * pixels / GEMM_SPEED
     run = conv_last if channels_last else conv_first
-    parallel_for(run, tasks, work, xs, packed, bs, ys, sampling, offsets, per_block)
+    parallel_for(run, tasks, work, xs, filters, bs, ys, sampling, offsets, per_block)
+
+
+def packed_filters(w, lanes, sampling, taps, strides, tap_major):
+    """[group, panel, depth, lane] of w as a flat array; see multiply and pack_filters."""
+    filters, channels = sampling.filters, sampling.channels
+    panels = sampling.groups * -(-filters // lanes)
+
+    def make():
+        ws = flat(w)
+        result = _aligned(panels * channels * sampling.taps * lanes, ws.dtype)
+        parallel_for(
+            pack_filters, panels, result.size, ws, result, lanes, filters, channels, taps, strides, tap_major
+        )  # fmt: skip
+        return result
+
+    return packed(w, ("filters", lanes, panels, filters, channels, taps.tobytes(), strides, tap_major), make)
 
 
 def _aligned(size, dtype):

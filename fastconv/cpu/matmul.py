@@ -31,16 +31,15 @@ def _matmul(a, b):
     by_columns = a.flags.f_contiguous and not a.flags.c_contiguous
     xs = flat(a.T if by_columns else a)
     transposed = b.flags.f_contiguous and not b.flags.c_contiguous
-    ws = flat(b.T if transposed else b)
     strides = (0, length, 1) if transposed else (0, 1, columns)
     c = np.empty((columns, rows) if by_columns else (rows, columns), xs.dtype)
     if c.size:
-        _multiply(xs, ws, c.reshape(-1), (rows, length, columns), strides, not by_columns)
+        _multiply(xs, b.T if transposed else b, c.reshape(-1), (rows, length, columns), strides, not by_columns)
     return c.T if by_columns else c
 
 
-def _multiply(xs, ws, cs, shape, strides, last):
+def _multiply(xs, w, cs, shape, strides, last):
     rows, length, columns = shape
     line = (1, 1, rows)
     sampling = Sampling(1, 1, length, columns, 1, 1, line, line, line, (0, 0, 0), (1, 1, 1), (1, 1, 1))
-    multiply(xs, ws, xs[:0], cs, sampling, _ORIGIN, _FIRST_TAP, strides, last)
+    multiply(xs, w, xs[:0], cs, sampling, _ORIGIN, _FIRST_TAP, strides, last)
