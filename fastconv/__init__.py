@@ -118,6 +118,7 @@ from fastconv.functional import (
     where,
 )
 from fastconv.functional.distance import norm
+from fastconv.nn.fusion import fuse
 from fastconv.random import Generator, manual_seed
 from fastconv.transfer import asarray
 
@@ -186,6 +187,7 @@ __all__ = [
     "full",
     "full_like",
     "functional",
+    "fuse",
     "gather",
     "ge",
     "get_num_threads",

@@ -117,6 +117,15 @@ def _conv_checked(input, weight, bias, stride, padding, dilation, groups, rank):
     return squeeze(y, 0) if unbatched else y
 
 
+def conv_activated(input, weight, bias, stride, padding, dilation, groups, rank, activation):
+    """activation of conv1d to conv3d, "relu", "gelu" or "silu", which no gradient passes."""
+    x, unbatched = with_batch(input, rank)
+    operands = autograd.arrays(x, weight, bias)
+    window = Window.conv(*operands, stride, padding, dilation, groups, rank)
+    y = autograd.Tensor(backend.of(*operands).conv_forward(*operands, window, activation))
+    return squeeze(y, 0) if unbatched else y
+
+
 def _conv_transpose_checked(input, weight, bias, stride, padding, output_padding, groups, dilation, rank):
     x, unbatched = with_batch(input, rank)
     window = Window.conv_transpose(

@@ -144,11 +144,16 @@ class _Conv(_ConvNd):
             raise ShapeError(name, "stride", list(self.stride), '1 on every axis, as padding="same" needs')
 
     def forward(self, input):
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            pairs = conv_padding(type(self).__name__, padding, self.stride, self.dilation, self.kernel_size, self._rank)
-            input, padding = functional.pad(input, sum(reversed(pairs), ()), self.padding_mode), 0
+        input, padding = self._padded(input)
         return self._function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, input):
+        """input with what is not zeros on each side, and the padding with zeros that is left to do."""
+        if self.padding_mode == "zeros":
+            return input, self.padding
+        name = type(self).__name__
+        pairs = conv_padding(name, self.padding, self.stride, self.dilation, self.kernel_size, self._rank)
+        return functional.pad(input, sum(reversed(pairs), ()), self.padding_mode), 0
 
 
 class _ConvTranspose(_ConvNd):

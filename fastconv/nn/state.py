@@ -65,6 +65,8 @@ def matched_state(name, targets, state_dict, strict):
             faults.append(f"{key} {kind}, which is no array (a torch.Tensor has .numpy())")
         elif array.shape != target.shape and not isinstance(target, Uninitialized):
             faults.append(f"{key} {list(array.shape)} for a shape {list(target.shape)}")
+        elif not is_cupy(target.data) and not target.data.flags.writeable:
+            faults.append(f"{key} for an array that is read-only, such as of a fused layer")
     if faults:
         raise ShapeError("load_state_dict", "state_dict", "; ".join(faults), f"the keys and shapes of {name}")
     return IncompatibleKeys(missing, unexpected), pairs
