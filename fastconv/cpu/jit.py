@@ -50,6 +50,12 @@ def formula(function):
     return numba.njit(function, forceinline=True, fastmath={"contract"}, error_model="numpy")
 
 
+def pasted(function):
+    """As formula, for helpers that create no array: no reference to those that they are given is counted either,
+    which would cost more than a row of work between two calls."""
+    return numba.njit(function, forceinline=True, _nrt=False, fastmath={"contract"}, error_model="numpy")
+
+
 def _compile(function, **options):
     options.update(fastmath=FASTMATH, error_model="numpy")  # numpy: a division by zero is inf, not an exception
     if os.environ.get("FASTCONV_NUMBA_CACHE", "1") == "0":

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_sum
 from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
-from fastconv.cpu.pool_max import max_pool_first, max_pool_last
+from fastconv.cpu.pool_max import max_bins_first, max_pool_last, max_windows_first
 from fastconv.cpu.threads import parallel_for
 from fastconv.errors import ShapeError
 from fastconv.pool import in_plane
@@ -23,6 +23,8 @@ _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
 _CHANNELS, _BLOCKS = 32, 8
 # Elements of a window to which each output is compared in turn; with more, sending it to where it belongs is faster.
 _MOST_COMPARED = 32
+# Rows of a bin that are kept at once; maxima of the columns of more are found first.
+_MOST_ROWS = 64
 # Positions that int32 can number, those less q * stride of the kernels included.
 _MOST_NARROW = 2**30
 
@@ -147,7 +149,9 @@ def _max_pool(x, output, bins, in_window):
         if last:
             parallel_for(max_pool_last, tasks, work, *arguments, lanes)
         else:
-            parallel_for(max_pool_first, tasks, work, *arguments)
+            rows = bins.geometry[pool_bins.ROWS] * bins.geometry[pool_bins.SLICES]
+            even = bins.geometry[pool_bins.EVEN] == 1 and rows <= _MOST_ROWS
+            parallel_for(max_windows_first if even else max_bins_first, tasks, work, *arguments)
     return narrowed(y, x), indices
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 # Places in a geometry array; SIZE, OUTPUT and STEP have one number an axis, the others are of the innermost axis.
 SIZE, OUTPUT, STEP = 0, 3, 6
-TAPS, STRIDE, BEFORE, EVEN, ROWS = 9, 10, 11, 12, 13
+TAPS, STRIDE, BEFORE, EVEN, ROWS, SLICES = 9, 10, 11, 12, 13, 14
 
 # Rows of fewer bins than this, or than a bin has columns, go bin by bin: vectors over bins would stay empty.
 _FEWEST_IN_A_ROW = 4
@@ -25,7 +25,8 @@ class Bins(NamedTuple):
 
     Attributes:
         geometry: int64, see the places above. Bins of the innermost axis have TAPS elements at most. If EVEN is 1,
-            bin p has so many from p * STRIDE - BEFORE on, those outside the input included. Windows have ROWS rows.
+            bin p has so many from p * STRIDE - BEFORE on, those outside the input included. They have ROWS rows
+            in each of SLICES slices at most.
         starts, stops: int64 [sum of the output size].
         skipped: int64 like them, of windows: how many elements lie before start. Empty for adaptive cells.
     """
@@ -46,7 +47,7 @@ def windowed(window):
         starts.append(first + skipped[-1] * dilation)  # the first tap that lies inside
         stops.append(np.minimum(end, size))
     (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
-    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW), window.kernel[1])
+    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW), *window.kernel[1::-1])
     return _bins(window.size, window.output, window.dilation, inner, starts, stops, skipped)
 
 
@@ -56,9 +57,9 @@ def adaptive(size, output):
     size, output = _three(size), _three(output)
     starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
-    taps = np.max(stops[2] - starts[2], initial=0)
+    slices, rows, taps = (np.max(stop - start, initial=0) for start, stop in zip(starts, stops, strict=True))
     even = output[2] >= max(taps, _FEWEST_IN_A_ROW) and size[2] % output[2] == 0
-    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even, 0), starts, stops)
+    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even, rows, slices), starts, stops)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,7 +1,8 @@
 """Kernels of max pooling: windows and adaptive cells, both memory formats.
 
-The first of equal maxima counts and the last NaN, as in PyTorch. Until a row is done its indices are
-kept as narrow as they can be, `narrow` says in which dtype: twice as many fit in a vector.
+The first of equal maxima counts and the last NaN, as in PyTorch. Maxima and indices of a few vectors of bins or
+channels stay in registers until all elements of the bins have competed. Until then indices are as narrow as they can
+be, `narrow` says in which dtype: as many fit in a vector as maxima.
 
 Indices are positions in the flattened input or, where `skipped` is not empty, in the flattened window. Either kind is
 a number for the row of the input and one for the column added up, so that one loop finds both.
@@ -9,80 +10,107 @@ a number for the row of the input and one for the column added up, so that one l
 
 import numpy as np
 
-from fastconv.cpu.jit import get, inline, kernel, put
-from fastconv.cpu.pool_bins import BEFORE, EVEN, OUTPUT, ROWS, SIZE, STEP, STRIDE, TAPS
-
-# Rows are scanned in multiples of this: what is left over after whole vectors would take longer than they do.
-_WHOLE_VECTORS = 32
+from fastconv.cpu.jit import get, kernel, pasted, put
+from fastconv.cpu.pool_bins import BEFORE, OUTPUT, ROWS, SIZE, SLICES, STEP, STRIDE, TAPS
+from fastconv.cpu.vectors import (
+    LANES,
+    PAIR,
+    QUAD,
+    add,
+    choose,
+    even_lanes,
+    load,
+    load_first,
+    odd_lanes,
+    splat,
+    store,
+    store_first,
+    wins,
+)
 
 
 @kernel
-def max_pool_first(first, last, x, y, indices, narrow, geometry, starts, stops, skipped):
-    """y and indices for channels first; a task is one row of y.
+def max_windows_first(first, last, x, y, indices, narrow, geometry, starts, stops, skipped):
+    """y and indices of evenly spaced bins for channels first; a task is one row of y.
 
-    Evenly spaced bins compete side by side, tap by tap. Others choose among the maxima of their columns.
+    Rows of x are sorted by the remainder of their padded positions by the stride, so that a tap of neighbouring bins
+    is a vector, and kept for the rows of y that follow.
     """
     height, width = geometry[SIZE + 1], geometry[SIZE + 2]
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
     taps, stride, before, step = geometry[TAPS], geometry[STRIDE], geometry[BEFORE], geometry[STEP + 2]
-    inner = depth_out + height_out
-    even, in_window = geometry[EVEN] == 1, skipped.size > 0
+    inner, in_window = depth_out + height_out, skipped.size > 0
     advance = 1 if in_window else step  # of an index from one tap of a row to the next
-    count = -(-width_out // _WHOLE_VECTORS) * _WHOLE_VECTORS
-    slots = max(count + (taps - 1) * step // stride, (width - 1 + before) // stride) + 1
-    phases = np.full(slots * stride if even else 0, -np.inf, x.dtype)
-    maxima = np.full(count if even else width, -np.inf, x.dtype)
-    found = np.zeros(maxima.size, narrow.dtype)
-    sources = np.empty(taps, np.int64)  # where each tap of bin 0 is found among the phases
+    count = -(-width_out // PAIR) * PAIR
+    slots = max(count + (taps - 1) * step // stride, (width - 1 + before) // stride) + 1 + PAIR
+    kept = geometry[SLICES] * geometry[ROWS]
+    phases = np.full(kept * stride * slots, -np.inf, x.dtype)
+    lines = np.full(kept, -1, np.int64)  # which row of x is in each place
+    aside = np.empty(taps, np.int64)  # where each tap of bin 0 is found in a row
     for s in range(taps):
-        sources[s] = s * step % stride * slots + s * step // stride
+        put(aside, s, s * step % stride * slots + s * step // stride)
+    sources = np.empty(kept * taps, np.int64)  # where those of all rows are found
+    places = np.empty(kept * taps, np.int64)  # and their indices
+    # Positions are kept less q * stride, so that a tap has one for all of a row.
+    origins, shifts = np.zeros(count, narrow.dtype), np.zeros(count, narrow.dtype)
+    for q in range(width_out):
+        put(shifts, q, 0 if in_window else q * stride)
+        put(origins, q, get(skipped, inner + q) if in_window else get(starts, inner + q) - q * stride)
+    p, o, plane = first % height_out, first // height_out % depth_out, first // (height_out * depth_out)
     for task in range(first, last):
-        o, p = task // height_out % depth_out, task % height_out
-        plane = task // (height_out * depth_out) * geometry[SIZE] * height * width
-        row = task * width_out
         origin = _row_index(geometry, skipped, starts, o, p, 0, 0)
-        if even and in_window:
-            for q in range(width_out):
-                put(found, q, origin + get(skipped, inner + q))
-        elif even:  # positions are kept less q * stride, so that a tap has one for all of a row
-            for q in range(width_out):
-                start = get(starts, inner + q)
-                put(found, q, (origin + start if start < get(stops, inner + q) else -1) - q * stride)
-        else:  # and here less w
-            for w in range(width):
-                put(found, w, origin)
-        for i in range(maxima.size):
-            put(maxima, i, -np.inf)
-        for slices, d in enumerate(range(starts[o], stops[o], geometry[STEP])):
-            for rows, h in enumerate(range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1])):
-                line = (d * height + h) * width
-                index = _row_index(geometry, skipped, starts, o, p, slices, rows)
-                if even:
-                    _split_row(x, plane + line, width, phases, slots, stride, before)
-                    _scan_taps(phases, sources, index if in_window else index - before, advance, maxima, found)
-                else:
-                    for w in range(width):
-                        _compete(get(x, plane + line + w), index, maxima, found, w)
-        if even:
-            for q in range(width_out):
-                put(y, row + q, get(maxima, q))
-            if in_window:
-                for q in range(width_out):
-                    put(indices, row + q, get(found, q))
+        competing, slices, d = 0, 0, starts[o]
+        while d < stops[o]:
+            turn = starts[depth_out + p] % geometry[ROWS] if geometry[STEP + 1] == 1 else 0
+            rows, h = 0, starts[depth_out + p]
+            while h < stops[depth_out + p]:
+                place = slices * geometry[ROWS] + turn
+                line = (plane * geometry[SIZE] + d) * height + h
+                if lines[place] != line:
+                    lines[place] = line
+                    _split_row(x, line * width, width, phases, place * stride, slots, stride, before)
+                index = _row_index(geometry, skipped, starts, o, p, slices, rows) - (0 if in_window else before)
+                for s in range(taps):
+                    put(sources, competing, place * stride * slots + get(aside, s))
+                    put(places, competing, index + s * advance)
+                    competing += 1
+                turn = turn + 1 if turn + 1 < geometry[ROWS] else 0
+                rows, h = rows + 1, h + geometry[STEP + 1]
+            slices, d = slices + 1, d + geometry[STEP]
+        row = task * width_out
+        for q in range(0, width_out, PAIR):
+            best = splat(x, -np.inf, PAIR)
+            at = add(load(origins, q, PAIR), splat(narrow, origin, PAIR))
+            for t in range(competing):
+                value, place = load(phases, get(sources, t) + q, PAIR), splat(narrow, get(places, t), PAIR)
+                larger = wins(value, best)
+                best, at = choose(larger, value, best), choose(larger, place, at)
+            at = add(at, load(shifts, q, PAIR))
+            if width_out - q >= PAIR:
+                store(y, row + q, best)
+                store(indices, row + q, at)
             else:
-                for q in range(width_out):
-                    put(indices, row + q, get(found, q) + q * stride)
-        else:
-            for q in range(width_out):
-                start, stop = get(starts, inner + q), get(stops, inner + q)
-                offset = get(skipped, inner + q) if in_window else start
-                _choose(maxima, found, start, stop, step, offset, advance, y, indices, row + q)
-        if starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]:
-            for q in range(width_out):
-                put(indices, row + q, -1)
+                store_first(y, row + q, best, width_out - q)
+                store_first(indices, row + q, at, width_out - q)
+        if not in_window:
+            _mark_empty(indices, row, starts, stops, inner, width_out, 1, competing == 0)
+        p += 1  # divisions would take longer than a short row
+        if p == height_out:
+            p, o = 0, o + 1
+            if o == depth_out:
+                o, plane = 0, plane + 1
 
 
-@inline
+@pasted
+def _mark_empty(indices, row, starts, stops, inner, width_out, lanes, every):
+    """Write -1 as the indices of bins without an element."""
+    for q in range(width_out):
+        if every or get(starts, inner + q) >= get(stops, inner + q):
+            for c in range(row + q * lanes, row + (q + 1) * lanes):
+                put(indices, c, -1)
+
+
+@pasted
 def _row_index(geometry, skipped, starts, o, p, slices, rows):
     """What the indices of a row of the input have in common, so many slices and rows behind the first of a bin."""
     below = geometry[OUTPUT] + p
@@ -92,37 +120,66 @@ def _row_index(geometry, skipped, starts, o, p, slices, rows):
     return (d * geometry[SIZE + 1] + h) * geometry[SIZE + 2]
 
 
-@inline
-def _compete(value, place, maxima, found, i):
-    """Let a value compete for maximum i."""
-    best, at = get(maxima, i), get(found, i)
-    wins = (value > best) | (value != value)
-    put(maxima, i, value if wins else best)
-    put(found, i, found.dtype.type(place) if wins else at)
+@pasted
+def _split_row(x, line, width, phases, phase, slots, stride, before):
+    """Sort a row of x into the phases from this one on; what vectors write behind it is -inf as before."""
+    if stride == 1:
+        to = phase * slots + before
+        for w in range(0, width, LANES):
+            store(phases, to + w, load_first(x, line + w, LANES, width - w, -np.inf))
+    elif stride == 2:
+        even = (phase + before % 2) * slots + before // 2
+        odd = (phase + (before + 1) % 2) * slots + (before + 1) // 2
+        for w in range(0, width, PAIR):
+            a = load_first(x, line + w, LANES, width - w, -np.inf)
+            b = load_first(x, line + w + LANES, LANES, width - w - LANES, -np.inf)
+            store(phases, even + w // 2, even_lanes(a, b))
+            store(phases, odd + w // 2, odd_lanes(a, b))
+    else:
+        for start in range(min(stride, width)):
+            to = (phase + (start + before) % stride) * slots + (start + before) // stride
+            for i in range((width - start + stride - 1) // stride):
+                put(phases, to + i, get(x, line + start + i * stride))
 
 
-@inline
-def _scan_taps(phases, sources, index, advance, maxima, found):
-    """Let a row of x, sorted into phases, compete for its bins; two taps at once save half of the loads and stores."""
-    taps = sources.size
-    for s in range(0, taps - 1, 2):
-        source, next_source = get(sources, s), get(sources, s + 1)
-        place, next_place = found.dtype.type(index + s * advance), found.dtype.type(index + (s + 1) * advance)
-        for q in range(maxima.size):
-            value, best, at = get(phases, source + q), get(maxima, q), get(found, q)
-            wins = (value > best) | (value != value)
-            best, at = value if wins else best, place if wins else at
-            value = get(phases, next_source + q)
-            wins = (value > best) | (value != value)
-            put(maxima, q, value if wins else best)
-            put(found, q, next_place if wins else at)
-    if taps % 2 == 1:
-        source, place = get(sources, taps - 1), found.dtype.type(index + (taps - 1) * advance)
-        for q in range(maxima.size):
-            _compete(get(phases, source + q), place, maxima, found, q)
+@kernel
+def max_bins_first(first, last, x, y, indices, narrow, geometry, starts, stops, skipped):
+    """y and indices of any bins for channels first; a task is one row of y.
+
+    They choose among the maxima of their columns.
+    """
+    height, width = geometry[SIZE + 1], geometry[SIZE + 2]
+    depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
+    step, inner, in_window = geometry[STEP + 2], depth_out + height_out, skipped.size > 0
+    advance = 1 if in_window else step
+    maxima, found = np.empty(width, x.dtype), np.empty(width, narrow.dtype)
+    for task in range(first, last):
+        o, p = task // height_out % depth_out, task % height_out
+        plane = task // (height_out * depth_out) * geometry[SIZE] * height * width
+        origin = _row_index(geometry, skipped, starts, o, p, 0, 0)
+        for w in range(width):
+            put(found, w, origin)
+            put(maxima, w, -np.inf)
+        for slices, d in enumerate(range(starts[o], stops[o], geometry[STEP])):
+            for rows, h in enumerate(range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1])):
+                line = plane + (d * height + h) * width
+                place = found.dtype.type(_row_index(geometry, skipped, starts, o, p, slices, rows))
+                for w in range(width):
+                    value, best, at = get(x, line + w), get(maxima, w), get(found, w)
+                    larger = (value > best) | (value != value)
+                    put(maxima, w, value if larger else best)
+                    put(found, w, place if larger else at)
+        row = task * width_out
+        for q in range(width_out):
+            start, stop = get(starts, inner + q), get(stops, inner + q)
+            offset = get(skipped, inner + q) if in_window else start
+            _choose(maxima, found, start, stop, step, offset, advance, y, indices, row + q)
+        if starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]:
+            for q in range(width_out):
+                put(indices, row + q, -1)
 
 
-@inline
+@pasted
 def _choose(maxima, found, start, stop, step, offset, advance, y, indices, to):
     """y and index of a bin from the maxima of its columns: of equals the first position, of NaNs the last."""
     best, at = maxima.dtype.type(-np.inf), np.int64(-1)
@@ -136,25 +193,38 @@ def _choose(maxima, found, start, stop, step, offset, advance, y, indices, to):
     put(indices, to, at)
 
 
-@inline
-def _split_row(x, line, width, phases, slots, stride, before):
-    """Sort a row of x by the remainder of its padded position by the stride: windows become contiguous."""
-    if stride == 1:
-        for w in range(width):
-            put(phases, before + w, get(x, line + w))
-    elif stride == 2:  # both phases at once are whole vectors of x
-        even = before % 2 * slots + before // 2
-        odd = (before + 1) % 2 * slots + (before + 1) // 2
-        for i in range(width // 2):
-            put(phases, even + i, get(x, line + 2 * i))
-            put(phases, odd + i, get(x, line + 2 * i + 1))
-        if width % 2 == 1:
-            put(phases, even + width // 2, get(x, line + width - 1))
-    else:
-        for start in range(min(stride, width)):
-            at = (start + before) % stride * slots + (start + before) // stride
-            for i in range((width - start + stride - 1) // stride):
-                put(phases, at + i, get(x, line + start + i * stride))
+def _competition(lanes):
+    """The inner part of max_pool_last for so many lanes."""
+
+    @pasted
+    def compete(
+        x, y, indices, narrow, lines, places, rows, start, stop, step, offset, advance, channels, c, to, origin
+    ):
+        """y and indices of channels c and so on of a pixel from as many lanes of all pixels of its bin."""
+        best, at = splat(x, -np.inf, lanes), splat(narrow, origin + offset, lanes)
+        following = splat(narrow, advance, lanes)
+        left = channels - c
+        for r in range(rows):
+            source, place = (get(lines, r) + start) * channels + c, splat(narrow, get(places, r) + offset, lanes)
+            w = start
+            while w < stop:
+                value = load(x, source, lanes) if left >= lanes else load_first(x, source, lanes, left, 0)
+                larger = wins(value, best)
+                best, at = choose(larger, value, best), choose(larger, place, at)
+                place = add(place, following)
+                source += step * channels
+                w += step
+        if left >= lanes:
+            store(y, to + c, best)
+            store(indices, to + c, at)
+        else:
+            store_first(y, to + c, best, left)
+            store_first(indices, to + c, at, left)
+
+    return compete
+
+
+_compete_quad, _compete_lanes = _competition(QUAD), _competition(LANES)
 
 
 @kernel
@@ -164,52 +234,62 @@ def max_pool_last(first, last, x, y, indices, narrow, geometry, starts, stops, s
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
     inner, step, in_window = depth_out + height_out, geometry[STEP + 2], skipped.size > 0
     advance = 1 if in_window else step
-    found = np.empty(channels, narrow.dtype)
+    kept = geometry[SLICES] * geometry[ROWS]
+    lines, places = np.empty(kept, np.int64), np.empty(kept, np.int64)
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out
-        image = task // (height_out * depth_out) * geometry[SIZE] * height * width
+        plane = task // (height_out * depth_out) * geometry[SIZE]
+        origin = _row_index(geometry, skipped, starts, o, p, 0, 0)
+        rows_in = 0
+        for slices, d in enumerate(range(starts[o], stops[o], geometry[STEP])):
+            for rows, h in enumerate(range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1])):
+                lines[rows_in] = ((plane + d) * height + h) * width
+                places[rows_in] = _row_index(geometry, skipped, starts, o, p, slices, rows)
+                rows_in += 1
         for q in range(width_out):
-            row = (task * width_out + q) * channels
-            offset = skipped[inner + q] if in_window else starts[inner + q]
-            origin = _row_index(geometry, skipped, starts, o, p, 0, 0) + offset
-            if starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]:
-                origin = -1
-            if starts[inner + q] >= stops[inner + q]:
-                origin = -1
-            for c in range(channels):
-                put(found, c, origin)
-                put(y, row + c, -np.inf)
-            for slices, d in enumerate(range(starts[o], stops[o], geometry[STEP])):
-                for rows, h in enumerate(range(starts[depth_out + p], stops[depth_out + p], geometry[STEP + 1])):
-                    line = (d * height + h) * width
-                    index = _row_index(geometry, skipped, starts, o, p, slices, rows) + offset
-                    w = starts[inner + q]
-                    while w + step < stops[inner + q]:
-                        pixel = image + line + w
-                        _compete_pair(x, pixel, pixel + step, index, index + advance, channels, y, row, found)
-                        w += 2 * step
-                        index += 2 * advance
-                    if w < stops[inner + q]:
-                        place = found.dtype.type(index)
-                        for c in range(channels):
-                            value, best, at = get(x, (image + line + w) * channels + c), get(y, row + c), get(found, c)
-                            wins = (value > best) | (value != value)
-                            put(y, row + c, value if wins else best)
-                            put(found, c, place if wins else at)
-            for c in range(channels):
-                put(indices, row + c, get(found, c))
-
-
-@inline
-def _compete_pair(x, pixel, next_pixel, index, next_index, channels, y, row, found):
-    """Let two pixels compete for the maxima of a third: as two taps in _scan_taps."""
-    source, next_source = pixel * channels, next_pixel * channels
-    place, next_place = found.dtype.type(index), found.dtype.type(next_index)
-    for c in range(channels):
-        value, best, at = get(x, source + c), get(y, row + c), get(found, c)
-        wins = (value > best) | (value != value)
-        best, at = value if wins else best, place if wins else at
-        value = get(x, next_source + c)
-        wins = (value > best) | (value != value)
-        put(y, row + c, value if wins else best)
-        put(found, c, next_place if wins else at)
+            to, start, stop = (task * width_out + q) * channels, starts[inner + q], stops[inner + q]
+            offset = skipped[inner + q] if in_window else start
+            c = 0
+            while c + QUAD <= channels:
+                _compete_quad(
+                    x,
+                    y,
+                    indices,
+                    narrow,
+                    lines,
+                    places,
+                    rows_in,
+                    start,
+                    stop,
+                    step,
+                    offset,
+                    advance,
+                    channels,
+                    c,
+                    to,
+                    origin,
+                )
+                c += QUAD
+            while c < channels:
+                _compete_lanes(
+                    x,
+                    y,
+                    indices,
+                    narrow,
+                    lines,
+                    places,
+                    rows_in,
+                    start,
+                    stop,
+                    step,
+                    offset,
+                    advance,
+                    channels,
+                    c,
+                    to,
+                    origin,
+                )
+                c += LANES
+        if not in_window:
+            row = task * width_out * channels
+            _mark_empty(indices, row, starts, stops, inner, width_out, channels, rows_in == 0)
