@@ -125,9 +125,12 @@ from fastconv.transfer import asarray
 # What stands on Numba, or is slow to import, is imported when it is first asked for.
 _ON_DEMAND = {
     "get_num_threads": "fastconv.cpu.threads",
+    "get_winograd": "fastconv.cpu.conv_choice",
     "set_num_threads": "fastconv.cpu.threads",
+    "set_winograd": "fastconv.cpu.conv_choice",
     "show_config": "fastconv.config",
     "warmup": "fastconv.cpu.warmup",
+    "winograd": "fastconv.cpu.conv_choice",
 }
 
 
@@ -191,6 +194,7 @@ __all__ = [
     "gather",
     "ge",
     "get_num_threads",
+    "get_winograd",
     "grad",
     "gt",
     "index_select",
@@ -244,6 +248,7 @@ __all__ = [
     "rsqrt",
     "select",
     "set_num_threads",
+    "set_winograd",
     "show_config",
     "sigmoid",
     "sign",
@@ -276,6 +281,7 @@ __all__ = [
     "var",
     "warmup",
     "where",
+    "winograd",
     "zeros",
     "zeros_like",
 ]

@@ -1,7 +1,8 @@
 """Convolution on the CPU: which kernel serves a problem, and in which pieces.
 
-    every input channel a group of its own   depthwise kernels
-    all else                                 implicit GEMM
+    3x3 and 3x3x3, not strided, many channels   Winograd, where conv_choice says so; no weight gradient
+    every input channel a group of its own      depthwise kernels
+    all else                                    implicit GEMM
 
 A strided input gradient is split into phases: the positions of dx that share the same taps. Each phase is
 a plain convolution of dy with some of the taps, so no zeros are multiplied.
@@ -17,7 +18,9 @@ from fastconv.cpu import conv_bias_grad as bias_grad
 from fastconv.cpu import conv_depthwise as depthwise
 from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
+from fastconv.cpu import conv_winograd as winograd
 from fastconv.cpu.conv_activation import activate
+from fastconv.cpu.conv_choice import is_winograd
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.microkernel import panel
@@ -32,8 +35,10 @@ def conv_forward(x, w, b, window, activation=None):
     last = is_channels_last(x)
     xs, bs = dense(x, last), _bias(b, x)
     y, ys = empty(window.output_shape, xs.dtype, last)
-    sampling, offsets, taps = _forward_sampling(window)
-    if y.size:
+    sampling, offsets, taps = samples = _forward_sampling(window)
+    if y.size and is_winograd(window, xs.dtype, transposed=False):
+        winograd.convolve(w, xs, bs, ys, samples, _strides(window, transposed=False), last, activation)
+    elif y.size:
         _gather(xs, w, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
         activate(ys, activation)
     return narrowed(y, x)
@@ -44,8 +49,10 @@ def conv_input_grad(dy, w, b, window):
     last = is_channels_last(dy)
     errors, bs = dense(dy, last), _bias(b, dy)
     dx, dxs = empty(window.input_shape, errors.dtype, last)
-    if dx.size:
-        strides = _strides(window, transposed=True)
+    strides = _strides(window, transposed=True)
+    if dx.size and is_winograd(window, errors.dtype, transposed=True):
+        winograd.convolve(w, errors, bs, dxs, _phases(window)[0], strides, last)
+    elif dx.size:
         for sampling, offsets, taps in _phases(window):
             _gather(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
     return narrowed(dx, dy)

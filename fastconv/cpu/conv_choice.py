@@ -1,0 +1,128 @@
+"""Which algorithm serves a convolution on the CPU, and how a caller decides on Winograd's.
+
+Winograd multiplies a quarter as often, but transforms inputs, filters and results, and errs in proportion to all that a
+tile of 6x6 pixels holds rather than to what one result sums. It pays where channels and filters are many.
+"""
+
+import contextlib
+import functools
+import os
+
+from fastconv.errors import DTypeError, ShapeError
+
+_MODES = ("auto", "off", "always")
+_VARIABLE = "FASTCONV_WINOGRAD"
+_mode = None  # not chosen yet: the environment decides when it is first asked for
+
+# Least channels and filters of a group. Fewer do not pay for the transforms; with 16 the worst of random data errs by
+# 0.6 of what the model of errors allows at c = 1, with 64 by 0.25. Padding of 2 leaves a corner one pixel of the tile
+# that it errs with: there 64 channels err by 1.0.
+_FEWEST, _FEWEST_AT_CORNERS = 16, 64
+# What a convolution costs for each pair of channel and filter, in multiply-adds: transforming a filter, and a tile of
+# either side, shared by all that it meets on the other.
+_FILTER_COST, _TILE_COST = 600, 800
+_ROWS = 14  # tiles that are multiplied at a time
+_LARGEST = 4 << 20  # elements of transformed filters
+
+
+def get_winograd():
+    """When convolutions on the CPU take Winograd's algorithm.
+
+    Returns:
+        "auto", "off" or "always"; see set_winograd.
+
+    Raises:
+        ShapeError: FASTCONV_WINOGRAD, the default, is none of them.
+    """
+    global _mode
+    if _mode is None:
+        _mode = _checked(_VARIABLE, "value", os.environ.get(_VARIABLE, "") or "auto")
+    return _mode
+
+
+def set_winograd(mode):
+    """Choose when convolutions on the CPU take Winograd's algorithm, in all threads.
+
+    It computes the forward pass and the input gradient of windows of 3x3 and 3x3x3, of stride and dilation 1, with
+    about a quarter of the multiplications. On data that is alike all over its results are within the same bounds, but
+    errors are in proportion to what a tile of 6x6 pixels holds: a pixel of 1 beside one of 1e6 keeps fewer digits.
+
+    Args:
+        mode: "auto", the default, in float32 and halves where it is faster; "off", never; "always", in float64 too
+            and wherever the geometry allows it.
+
+    Raises:
+        DTypeError: mode is no str.
+        ShapeError: mode is none of the three.
+    """
+    global _mode
+    _mode = _checked("set_winograd", "mode", mode)
+
+
+@contextlib.contextmanager
+def winograd(mode):
+    """Within the block, take Winograd's algorithm on the CPU when `mode` says, in all threads.
+
+    Args:
+        mode: As for set_winograd.
+
+    Returns:
+        A context manager; what was chosen before returns at its end.
+    """
+    before = get_winograd()
+    set_winograd(mode)
+    try:
+        yield
+    finally:
+        set_winograd(before)
+
+
+def is_winograd(window, dtype, transposed):
+    """Whether Winograd's algorithm computes the forward pass of this window, or, transposed, the input gradient.
+
+    Args:
+        window: A Window of a convolution.
+        dtype: float32 or float64, what is computed in.
+        transposed: Whether channels are to be computed from filters.
+    """
+    mode = get_winograd()
+    if mode == "off" or not _fits(window):
+        return False
+    return mode == "always" or (dtype.itemsize == 4 and _pays(window, transposed))
+
+
+@functools.lru_cache(maxsize=1024)
+def _fits(window):
+    """Whether the kernels can compute it, both ways."""
+    window = window.three_axes()
+    if window.kernel[1:] != (3, 3) or not window.channels:
+        return False
+    if window.stride != (1, 1, 1) or window.dilation != (1, 1, 1):
+        return False
+    # With no more than this a result meets at least one pixel, and padding of the gradient is not negative.
+    return all(max(pad) < kernel for pad, kernel in zip(window.padding, window.kernel, strict=True))
+
+
+@functools.lru_cache(maxsize=1024)
+def _pays(window, transposed):
+    """Whether it is faster than the direct algorithm."""
+    window = window.three_axes()
+    channels, filters = window.channels // window.groups, window.filters // window.groups
+    widest = max(2 - p if transposed else p for pad in window.padding[1:] for p in pad)
+    fewest = _FEWEST_AT_CORNERS if widest == 2 else _FEWEST
+    if min(channels, filters) < fewest or window.groups * 36 * window.kernel[0] * channels * filters > _LARGEST:
+        return False
+    planes = window.batch * window.output[0]
+    tiles = planes * -(-window.output[1] // 4) * -(-window.output[2] // 4)
+    taps = window.kernel[0]
+    direct = 9 * taps * planes * window.output[1] * window.output[2]
+    products = 36 * taps * -(-tiles // _ROWS) * _ROWS
+    return products + _FILTER_COST * taps + _TILE_COST * tiles * (1 / channels + 1 / filters) < 0.9 * direct
+
+
+def _checked(operator, argument, mode):
+    if not isinstance(mode, str):
+        raise DTypeError(operator, argument, f"{type(mode).__name__} {mode!r}", "a str")
+    if mode not in _MODES:
+        raise ShapeError(operator, argument, repr(mode), " or ".join(map(repr, _MODES)))
+    return mode

@@ -1,0 +1,236 @@
+"""Winograd convolution in blocks of tiles: what a block is transformed to and multiplied with stays in the L2 cache.
+
+    v[point, tile, channel]   the inputs of a block of tiles of one plane, transformed
+    m[point, tile, filter]    their products with some panels of filters, summed over channels and depth taps
+
+Both memory formats go through a strip: the pixels of a run of tiles, a vector of channels at a time, in L1. It is there
+that channels-first memory is transposed, and padding and channels that are not there are filled in.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.cpu.conv_patches import ceil_div
+from fastconv.cpu.conv_winograd_transforms import (
+    INPUTS,
+    OUTPUTS,
+    POINTS,
+    TAPS,
+    clear_lanes,
+    copy_lanes,
+    filter_tile,
+    input_tile,
+    output_tile,
+    pixels_from_planes,
+    planes_from_pixels,
+    vector_lanes,
+)
+from fastconv.cpu.jit import aligned_start, inline, kernel
+from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
+
+RUN = 14  # tiles of a strip, which is then 22 KB in float32
+
+
+class Tiling(NamedTuple):
+    """Output planes in tiles, numbered through the batch; a block is some tiles in one plane and group."""
+
+    batch: int
+    groups: int
+    channels: int  # read, in one group
+    filters: int  # written, in one group
+    size: tuple  # input positions
+    output: tuple  # output positions
+    before: tuple  # padding before the first position of each axis
+    taps: int  # along depth
+    rows: int  # tiles down a plane
+    columns: int  # tiles across a plane
+    block: int  # tiles of a block, a multiple of ROWS
+    panels: int  # of filters that are multiplied before results go out
+    planes: int  # consecutive output planes of a task
+
+
+@kernel
+def transform_filters(first, last, w, u, strides, tiling, flipped):
+    """u[group, panel, depth tap, point, channel, lane] of w; a task is one panel and depth tap of one group.
+
+    strides: Elements of w from one group, filter, channel to the next. flipped: Take all taps in reverse.
+    """
+    lanes, columns = vector_lanes(w), tile_width(w)
+    channels, filters, taps = tiling.channels, tiling.filters, tiling.taps
+    panels = ceil_div(filters, columns)
+    square = np.empty((TAPS * TAPS + lanes) * lanes + 64, w.dtype)
+    square_at = aligned_start(square)
+    step = channels * columns
+    for task in range(first, last):
+        tap = task % taps
+        panel = task // taps % panels
+        group = task // (taps * panels)
+        place = (taps - 1 - tap if flipped else tap) * TAPS * TAPS
+        for lane in range(0, columns, lanes):
+            f0 = panel * columns + lane
+            used = max(1, min(lanes, filters - f0))
+            source = group * strides[0] + min(f0, filters - 1) * strides[1] + place
+            for c in range(channels):
+                transform_filter(w, source + c * strides[2], strides[1], used, flipped, square, square_at,
+                                 u, task * POINTS * step + c * columns + lane, step)  # fmt: skip
+
+
+@inline
+def transform_filter(w, at, stride, used, flipped, square, square_at, u, u_at, step):
+    """A vector of filters of one channel and depth tap."""
+    lanes = vector_lanes(w)
+    for t in range(0, TAPS * TAPS, lanes):
+        pixels_from_planes(w, at + t, stride, used, min(lanes, TAPS * TAPS - t), square, square_at + t * lanes)
+    if flipped:
+        filter_tile(square, square_at + (TAPS * TAPS - 1) * lanes, -lanes, u, u_at, step)
+    else:
+        filter_tile(square, square_at, lanes, u, u_at, step)
+
+
+@kernel
+def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, plane, tile, tiles, channels_last):
+    """v[v_at + point * step + i * row + channel] for `tiles` tiles from `tile` on of one plane of x."""
+    lanes = vector_lanes(x)
+    channels = tiling.channels
+    depth, height, width = tiling.size
+    per_image = tiling.rows * tiling.columns
+    positions = depth * height * width
+    pitch = (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes
+    pixel, channel = (tiling.groups * channels, 1) if channels_last else (1, positions)
+    i = 0
+    while i < tiles:
+        image, place = (tile + i) // per_image, (tile + i) % per_image
+        count = min(RUN, tiling.columns - place % tiling.columns, tiles - i)
+        top = place // tiling.columns * OUTPUTS - tiling.before[1]
+        left = place % tiling.columns * OUTPUTS - tiling.before[2]
+        across = OUTPUTS * count + INPUTS - OUTPUTS
+        low, high = max(0, -left), min(across, width - left)
+        image_at = (image * tiling.groups + group) * channels * positions
+        if channels_last:
+            image_at = image * positions * pixel + group * channels
+        for c in range(0, channels, lanes):
+            used = min(lanes, channels - c)
+            for r in range(INPUTS):
+                at = strip_at + r * pitch
+                if top + r < 0 or top + r >= height:
+                    for p in range(across):
+                        clear_lanes(strip, at + p * lanes)
+                    continue
+                source = image_at + c * channel + ((plane * height + top + r) * width + left) * pixel
+                for p in range(low):
+                    clear_lanes(strip, at + p * lanes)
+                if channels_last:
+                    for p in range(low, high):
+                        copy_lanes(x, source + p * pixel, strip, at + p * lanes, used, True)
+                else:
+                    for p in range(low, high, lanes):
+                        pixels_from_planes(x, source + p, channel, used, min(lanes, high - p), strip, at + p * lanes)
+                for p in range(high, across):
+                    clear_lanes(strip, at + p * lanes)
+            for k in range(count):
+                input_tile(strip, strip_at + k * OUTPUTS * lanes, pitch, lanes, v, v_at + (i + k) * row + c, step)
+        i += count
+
+
+@kernel
+def transform_results(m, m_at, row, step, bias, least, strip, strip_at, y, bad, tiling, group, f0, filters, plane,
+                      tile, tiles, channels_last):  # fmt: skip
+    """Put out `filters` filters from f0 on of `tiles` tiles; note in `bad` the images with a sum that is not finite."""
+    lanes = vector_lanes(m)
+    depth, height, width = tiling.output
+    per_image = tiling.rows * tiling.columns
+    positions = depth * height * width
+    all_filters = tiling.groups * tiling.filters
+    pitch = (OUTPUTS * RUN + lanes) * lanes
+    i = 0
+    while i < tiles:
+        image, place = (tile + i) // per_image, (tile + i) % per_image
+        count = min(RUN, tiling.columns - place % tiling.columns, tiles - i)
+        top = place // tiling.columns * OUTPUTS
+        left = place % tiling.columns * OUTPUTS
+        across = min(OUTPUTS * count, width - left)
+        for f in range(0, filters, lanes):
+            channel = group * tiling.filters + f0 + f
+            used = min(lanes, filters - f)
+            for k in range(count):
+                finite = output_tile(m, m_at + (i + k) * row + f, step, bias, channel, least,
+                                     strip, strip_at + k * OUTPUTS * lanes, pitch, lanes)  # fmt: skip
+                if not finite:
+                    bad[image] = 1
+            for r in range(min(OUTPUTS, height - top)):
+                at = strip_at + r * pitch
+                position = (plane * height + top + r) * width + left
+                if channels_last:
+                    target = (image * positions + position) * all_filters + channel
+                    for p in range(across):
+                        copy_lanes(strip, at + p * lanes, y, target + p * all_filters, used, False)
+                else:
+                    target = (image * all_filters + channel) * positions + position
+                    for p in range(0, across, lanes):
+                        planes_from_pixels(strip, at + p * lanes, y, target + p, positions, used,
+                                           min(lanes, across - p))  # fmt: skip
+        i += count
+
+
+@kernel
+def multiply_points(v, v_at, v_row, v_step, tiles, channels, u, u_at, u_panel, m, m_at, m_row, m_step, panels, add):
+    """m (+)= v * u at every point, for a number of tiles and panels of filters."""
+    columns = tile_width(v)
+    for e in range(POINTS):
+        for p in range(panels):
+            filters_at = u_at + p * u_panel + e * channels * columns
+            for i in range(0, tiles, ROWS):
+                gemm_tile(channels, v, v_at + e * v_step + i * v_row, v_row, 1, u, filters_at, columns,
+                          m, m_at + e * m_step + i * m_row + p * columns, m_row, add)  # fmt: skip
+
+
+@kernel
+def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_last):
+    """y from x and the transformed filters; a task is a block of tiles in some planes of one group."""
+    lanes, columns = vector_lanes(x), tile_width(x)
+    taps, block = tiling.taps, tiling.block
+    depth, planes = tiling.size[0], tiling.output[0]
+    all_tiles = tiling.batch * tiling.rows * tiling.columns
+    blocks, cuts = ceil_div(all_tiles, block), ceil_div(planes, tiling.planes)
+    v_row, v_step = row_and_step(block, ceil_div(tiling.channels, lanes) * lanes, lanes)
+    m_row, m_step = row_and_step(block, tiling.panels * columns, lanes)
+    panels = ceil_div(tiling.filters, columns)
+    u_tap = POINTS * tiling.channels * columns
+    strip = np.empty(INPUTS * (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes + 64, x.dtype)
+    v = np.zeros(taps * POINTS * v_step + 64, x.dtype)  # rows beyond the last tile are multiplied as well
+    m = np.empty(POINTS * m_step + 64, x.dtype)
+    strip_at, v_at, m_at = aligned_start(strip), aligned_start(v), aligned_start(m)
+    for task in range(first, last):
+        tile = task % blocks * block
+        start = task // blocks % cuts * tiling.planes
+        group = task // (blocks * cuts)
+        tiles = min(block, all_tiles - tile)
+        ready = max(0, start - tiling.before[0])  # the first plane of x that is not yet transformed
+        for plane in range(start, min(planes, start + tiling.planes)):
+            front = plane - tiling.before[0]
+            for z in range(ready, min(depth, front + taps)):
+                transform_inputs(x, strip, strip_at, v, v_at + z % taps * POINTS * v_step, v_row, v_step, tiling, group,
+                                 z, tile, tiles, channels_last)  # fmt: skip
+            ready = max(ready, min(depth, front + taps))
+            for p in range(0, panels, tiling.panels):
+                count = min(tiling.panels, panels - p)
+                add = False
+                for tap in range(max(0, -front), min(taps, depth - front)):
+                    at = ((group * panels + p) * taps + tap) * u_tap
+                    slot = v_at + (front + tap) % taps * POINTS * v_step
+                    multiply_points(v, slot, v_row, v_step, tiles, tiling.channels, u, at, taps * u_tap,
+                                    m, m_at, m_row, m_step, count, add)  # fmt: skip
+                    add = True
+                f0 = p * columns
+                filters = min(count * columns, tiling.filters - f0)
+                transform_results(m, m_at, m_row, m_step, bias, least, strip, strip_at, y, bad, tiling, group,
+                                  f0, filters, plane, tile, tiles, channels_last)  # fmt: skip
+
+
+@inline
+def row_and_step(rows, length, lanes):
+    """Elements of rows of `length`, and from one point to the next, such that points do not share cache sets."""
+    row = length + (lanes if length % 256 == 0 else 0)
+    step = rows * row
+    return row, step + (lanes if step // lanes % 2 == 0 else 0)
