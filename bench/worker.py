@@ -106,6 +106,9 @@ class Server:
 
 def _trim():
     """Give freed memory back to the system, so that it does not hide in what is held before."""
+    blocks = sys.modules.get("fastconv.cpu.blocks")
+    if blocks is not None:
+        blocks.release()
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):

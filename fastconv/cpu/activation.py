@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from fastconv import arrays
+from fastconv.cpu import blocks
 from fastconv.cpu.elementwise import memory_order
 from fastconv.cpu.gate_kernels import (
     BLOCK,
@@ -126,7 +127,7 @@ def _halved(shape, axis):
 
 
 def _empty(shape, dtype):
-    return np.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
+    return blocks.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
 def _along(kernels, axis, log, *operands):

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from fastconv.arrays import accumulator
+from fastconv.cpu import blocks
 from fastconv.cpu.elementwise_formulas import formulas
 from fastconv.cpu.elementwise_pairs import pair_formulas
 from fastconv.cpu.jit import kernel
@@ -85,7 +86,7 @@ def _mapped(kind, function, parameters, like, operands):
     if order is not None:
         operands = [v.transpose(order) if v.ndim else v for v in operands]
         shape = tuple(shape[axis] for axis in order)
-    y = np.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
+    y = blocks.empty(shape, dtype if dtype.isnative else dtype.newbyteorder("="))
     size = y.size
     if size:
         run = elementwise_kernel(kind, function, forms, len(parameters), dtype)

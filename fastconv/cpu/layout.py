@@ -7,6 +7,7 @@ Channels first is C-contiguous [N, C, *size]; channels last is [N, C, *size] who
 import numpy
 
 from fastconv.arrays import HALVES, accumulator
+from fastconv.cpu import blocks
 
 
 def is_channels_last(x):
@@ -35,9 +36,9 @@ def flat(x):
 def empty(shape, dtype, channels_last):
     """(y, flat): an unwritten array [N, C, *size] in the given format and its memory as a flat array."""
     if channels_last:
-        memory = numpy.empty((shape[0], *shape[2:], shape[1]), dtype)
+        memory = blocks.empty((shape[0], *shape[2:], shape[1]), dtype)
         return numpy.moveaxis(memory, -1, 1), memory.reshape(-1)
-    memory = numpy.empty(shape, dtype)
+    memory = blocks.empty(shape, dtype)
     return memory, memory.reshape(-1)
 
 
