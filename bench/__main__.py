@@ -1,13 +1,17 @@
-"""The command line: python -m bench {run,train,activations,norms,padding,start,gates}."""
+"""The command line: python -m bench {run,train,infer,cliffs,choices,activations,...,start,readme,gates}."""
 
 import argparse
 import importlib.util
 import pathlib
 import sys
 
+from bench.choices import choices
+from bench.cliffs import cliffs
 from bench.families import family
 from bench.gates.command import gates
+from bench.infer import PEERS, infer
 from bench.machine import default_threads
+from bench.networks import NETWORKS
 from bench.plot import SUFFIXES
 from bench.process import WorkerError
 from bench.rows import FAMILIES
@@ -26,9 +30,10 @@ def parser():
     commands = root.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("run", help="time a suite of layers beside a peer")
-    _common(one, ("cuda", *BACKENDS))
+    counts = dict(type=_counts, default=[default_threads()], metavar="N[,N]", help="threads of every library, in turn")
+    _common(one, ("cuda", *BACKENDS), counts)
     _peer(one)
-    one.add_argument("--suite", help=f"{', '.join(ALIASES)}, pool, tiny, a full name, or all; see --list")
+    one.add_argument("--suite", help=f"{', '.join(ALIASES)}, pool, tiny, vgg16, a full name, or all; see --list")
     one.add_argument("--rows", default="*", metavar="PATTERN", help="only rows whose name matches, such as 'rn50_0*'")
     one.add_argument("--direction", choices=[*DIRECTIONS, "all"], default="all")
     one.add_argument("--layout", choices=[*LAYOUTS, "both"], default="both")
@@ -40,10 +45,18 @@ def parser():
     one.add_argument("--list", action="store_true", help="list suites, or the rows of --suite, and stop")
     one.set_defaults(function=_run)
 
-    two = commands.add_parser("train", help="time and peak memory of a training step of the demo network")
+    two = commands.add_parser("train", help="time and peak memory of a training step of a network")
     _common(two)
     _peer(two)
+    two.add_argument("--network", choices=NETWORKS, default="digits")
+    two.add_argument("--layout", choices=[*LAYOUTS, "both"], default="channels_first")
     two.set_defaults(function=train)
+
+    five = commands.add_parser("infer", help="time networks fused for inference beside ONNX Runtime and PyTorch")
+    _common(five)
+    five.add_argument("--peer", choices=[*PEERS, "all"], default="all")
+    five.add_argument("--network", choices=[*NETWORKS, "all"], default="all")
+    five.set_defaults(function=infer)
 
     for name in FAMILIES:
         command = commands.add_parser(name, help=f"time {name} beside a peer")
@@ -51,6 +64,18 @@ def parser():
         _peer(command)
         command.add_argument("--rows", default="*", metavar="PATTERN", help="only functions whose name matches")
         command.set_defaults(function=family)
+
+    six = commands.add_parser("cliffs", help="look for sizes next to powers of two that are much slower")
+    _common(six)
+    six.add_argument("--layout", choices=[*LAYOUTS, "both"], default="both")
+    six.add_argument("--direction", choices=[*DIRECTIONS, "all"], default="forward")
+    six.add_argument("--check", action="store_true", help="fail where a step is too high")
+    six.set_defaults(function=cliffs)
+
+    seven = commands.add_parser("choices", help="time the algorithms that a convolution chooses from")
+    _common(seven)
+    seven.add_argument("--layout", choices=[*LAYOUTS, "both"], default="both")
+    seven.set_defaults(function=choices)
 
     three = commands.add_parser("start", help="time of the import and of the first call in a new process")
     _common(three)
@@ -64,9 +89,10 @@ def parser():
     return root
 
 
-def _common(command, backends=BACKENDS):
+def _common(command, backends=BACKENDS, threads=None):
+    threads = threads or dict(type=_positive, default=default_threads(), help="threads of every library")
     command.add_argument("--backend", choices=backends, default="cpu", help="backend of fastconv")
-    command.add_argument("--threads", type=_positive, default=default_threads(), help="threads of every library")
+    command.add_argument("--threads", **threads)
     command.add_argument("--quick", action="store_true", help="smaller problems, fewer rounds")
     command.add_argument("--rounds", type=_positive, help="turns of each library, or processes of `start`")
     command.add_argument("--json", metavar="FILE", help="write all results and samples")
@@ -86,6 +112,10 @@ def _positive(text):
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is below 1")
     return number
+
+
+def _counts(text):
+    return [_positive(part) for part in text.split(",")]
 
 
 def _run(options):

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy
 
+from bench import network_jobs
 from bench.agreement import dtype_of
 from bench.clocks import HostClock
 from bench.shapes import Problem
-
-TRAINING_BATCH = 64
 
 _PRODUCT = 1024
 
@@ -81,13 +80,6 @@ def wide_dtype(dtype):
     return "float64" if dtype == "float64" else "float32"
 
 
-def training_data():
-    """One batch of 8x8 scans and their classes."""
-    rng = numpy.random.default_rng(0)
-    scans = rng.standard_normal((TRAINING_BATCH, 1, 8, 8), dtype="float32")
-    return scans, rng.integers(0, 10, TRAINING_BATCH)
-
-
 class FastconvEngine:
     """fastconv on NumPy arrays.
 
@@ -140,13 +132,9 @@ class FastconvEngine:
         dy = fastconv.tensor(case.gradient(y.shape))
         return Job(lambda: fastconv.grad(y, leaves, dy, retain_graph=True)[0].data, None, lambda dx: dx)
 
-    def training_step(self):
-        """A function that takes one step of training of the demo network."""
-        import fastconv
-        from fastconv import functional, nn, optim
-
-        scans, classes = training_data()
-        return _training_step(nn, functional, optim, fastconv.tensor(scans), classes)
+    def network(self, name, batch, layout, learning):
+        """The bench.network_jobs.NetworkJob of a network."""
+        return network_jobs.of_fastconv(name, batch, layout, learning)
 
     def _host(self, array):
         """A NumPy array of the same values."""
@@ -235,12 +223,9 @@ class TorchEngine:
         dy = torch.from_numpy(case.gradient(tuple(y.shape)))
         return Job(lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)[0], None, lambda dx: dx.numpy())
 
-    def training_step(self):
-        """A function that takes one step of training of the demo network."""
-        torch = self._torch
-        torch.set_grad_enabled(True)  # until active() ends
-        scans, classes = (torch.from_numpy(a) for a in training_data())
-        return _training_step(torch.nn, torch.nn.functional, torch.optim, scans, classes)
+    def network(self, name, batch, layout, learning):
+        """The bench.network_jobs.NetworkJob of a network."""
+        return network_jobs.of_torch(name, batch, layout, learning)
 
     def _tensor(self, values, case):
         return self._formatted(self._placed(self._torch.from_numpy(values).to(getattr(self._torch, case.dtype))), case)
@@ -316,20 +301,3 @@ def host_products(dtype):
 def _routes_by_x(case):
     """Whether x only says where things go, so that its signs must stay."""
     return case.problem.kind == "max_pool" and case.direction == "input_grad"
-
-
-def _training_step(nn, functional, optim, scans, classes):
-    from examples.digits import build_network
-
-    network = build_network(nn)
-    network.train()
-    optimiser = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-
-    def step():
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(network(scans), classes)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-
-    return step

@@ -48,7 +48,7 @@ def family(options):
     facts = machine.facts(options.threads)
     results = []
     with Worker(options.backend, options.threads) as ours:
-        peer = start_peer(options, print)
+        peer = start_peer(options, options.threads, print)
         workers = [ours, peer] if peer else [ours]
         versions = [worker.version for worker in workers]
         print(

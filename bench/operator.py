@@ -1,5 +1,6 @@
 """One call of a public function that is timed beside a peer's of the same name."""
 
+import math
 from typing import NamedTuple
 
 import numpy
@@ -14,9 +15,9 @@ class Operator(NamedTuple):
         function: Name in torch.nn.functional, or in torch.
         shape: Of the first argument, which is normally distributed, float32; or of its kind.
         options: Keyword arguments that are no arrays.
-        tensors: Keyword arguments that are: name to [kind, *shape], with kinds "normal", "positive", "shares", "slopes"
-            and "classes", whose numbers are below the size of the first argument's axis 1. Without a shape it is that
-            of the first argument, of classes without their axis.
+        tensors: Keyword arguments that are: name to [kind, *shape], with kinds "normal", "filters", "positive",
+            "shares", "slopes" and "classes", whose numbers are below the size of the first argument's axis 1. Without
+            a shape it is that of the first argument, of classes without their axis.
         layout: "channels_first" or "channels_last": memory of the first argument and of the result's gradient.
         then: Name of a function that is applied to the result, or "".
         kind: That of the first argument.
@@ -45,10 +46,13 @@ class Operator(NamedTuple):
         words = [self.function, *(f"{k}={v}" for k, v in self.options.items())]
         words += [f"{k}{shape}" for k, (kind, *shape) in self.tensors.items() if kind == "slopes"]
         words += [f"{k}={kind}" for k, (kind, *_) in self.tensors.items() if kind in ("classes", "shares")]
+        words += [f"{k}[{'x'.join(map(str, shape))}]" for k, (_, *shape) in self.tensors.items() if len(shape) > 1]
         return " ".join(words + ([f"+ {self.then}"] if self.then else [])).replace(", ", ",")
 
     def smaller(self):
         """The row of a quick run: the batch is smaller, or the planes are where there are any."""
+        if self.shape[0] == 1:  # small already
+            return self
         if len(self.shape) < 3 or "normalized_shape" in self.options:
             return self._replace(shape=(max(self.shape[0] // _QUICK, 1), *self.shape[1:]))
         return self._replace(shape=(*self.shape[:2], *(max(n // 4, 1) for n in self.shape[2:])))
@@ -85,6 +89,8 @@ class Operator(NamedTuple):
         if kind == "classes":
             return rng.integers(0, self.shape[1], shape or (self.shape[0], *self.shape[2:]))
         shape = shape or self.shape
+        if kind == "filters":  # such that results are as large as what they are made of
+            return rng.standard_normal(shape, dtype="float32") / numpy.float32(math.sqrt(math.prod(shape[1:])))
         if kind == "shares":
             return rng.uniform(0.01, 0.99, shape).astype("float32")
         values = rng.standard_normal(shape, dtype="float32")

@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 import sys
+from typing import NamedTuple
 
 from bench.pairing import geometric_mean
 
@@ -154,9 +155,9 @@ def summary(rows):
     }
 
 
-def write_json(options, facts, peak, budget, spent, rows, peer_version):
-    """Write a run with every sample of it, so that figures can be worked out anew."""
-    document = {
+def document_of(options, facts, peak, budget, spent, rows, peer_version):
+    """A run with every sample of it, for JSON, so that figures can be worked out anew."""
+    return {
         "suite": options.suite,
         "backend": options.backend,
         "peer": peer_version and {"name": options.peer, "version": peer_version},
@@ -167,7 +168,51 @@ def write_json(options, facts, peak, budget, spent, rows, peer_version):
         "rows": [_as_json(row) for row in rows],
         "summary": summary(rows),
     }
-    save(options.json, document)
+
+
+class Mean(NamedTuple):
+    """What the rows of a run say of one direction in one layout.
+
+    Attributes:
+        direction, layout: Those.
+        ratio: Geometric mean of peer / ours.
+        worst: (ratio, name) of the worst row.
+        rows, lost: How many there are, and how many of them are under 1.
+    """
+
+    direction: str
+    layout: str
+    ratio: float
+    worst: tuple
+    rows: int
+    lost: int
+
+
+def means(document):
+    """The Means of a run that document_of describes, of rows that were compared."""
+    groups = {}
+    for row in document["rows"]:
+        if row["ratio"]:
+            key = row["direction"], row["layout"]
+            groups.setdefault(key, []).append((row["ratio"]["median"], row["problem"]["name"]))
+    return [
+        Mean(*key, geometric_mean(ratio for ratio, _ in found), min(found), len(found), sum(r < 1 for r, _ in found))
+        for key, found in groups.items()
+    ]
+
+
+def print_means(documents):
+    """Print a line for each direction and layout: the geometric mean of each run, and its worst row."""
+    columns = [{(mean.direction, mean.layout): mean for mean in means(document)} for document in documents]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    if not keys:
+        return
+    heads = [plural(document["machine"]["threads"], "thread") for document in documents]
+    print(f"\n{'peer/ours':27}" + "".join(f"  {head:>40}" for head in heads))
+    for direction, layout in keys:
+        found = [column.get((direction, layout)) for column in columns]
+        texts = [f"{m.ratio:.2f}, worst {m.worst[0]:.2f} {m.worst[1]}" if m else "-" for m in found]
+        print(f"{direction:11}  {layout:14}" + "".join(f"  {text:>40}" for text in texts))
 
 
 def save(path, document):

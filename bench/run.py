@@ -13,7 +13,7 @@ from bench import machine, pairing, shapes
 from bench.agreement import compare, dtype_of
 from bench.engines import Case
 from bench.process import Worker, WorkerError
-from bench.report import Progress, Table, plural, write_json
+from bench.report import Progress, Table, document_of, plural, print_means, save
 
 LAYOUTS = ("channels_first", "channels_last")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -155,14 +155,14 @@ def _compute(worker, case, folder, magnitude):
     worker.request("result", path=str(folder), magnitude=magnitude)
 
 
-def start_peer(options, say):
+def start_peer(options, threads, say):
     """The peer's Worker, or None with a word about it where there is none."""
     if options.peer == "none":
         say("no peer: fastconv runs alone, results are not compared")
         return None
     on_gpu = options.backend == "cuda" and options.peer == "torch"
     try:
-        return Worker("torch-cuda" if on_gpu else options.peer, options.threads)
+        return Worker("torch-cuda" if on_gpu else options.peer, threads)
     except WorkerError as failure:
         if "ImportError" not in failure.got and "ModuleNotFoundError" not in failure.got:
             raise
@@ -171,7 +171,7 @@ def start_peer(options, say):
 
 
 def run(options):
-    """Time every row that the options select and report it.
+    """Time every row that the options select, with each number of threads, and report it.
 
     Args:
         options: Options of the command.
@@ -182,16 +182,37 @@ def run(options):
     """
     selected, budget = selection(options)
     todo = cases(selected.problems, options)
-    spent = effort(options)
     if not todo:
         print("no row is selected")
         return 2
+    documents, status = [], 0
+    for count in options.threads:
+        document, rows = _run_with(count, todo, options, selected, budget)
+        documents.append(document)
+        if len(rows) < len(todo):
+            print(f"interrupted after {len(rows)} of {plural(len(todo), 'row')}")
+            status = 130
+            break
+        status |= int(any(row.status in ("WRONG", "FAILED") for row in rows))
+    print_means(documents)
+    if options.json:
+        save(options.json, documents[0] if len(documents) == 1 else {"runs": documents})
+    if options.plot:
+        from bench.plot import plot  # matplotlib is an extra
+
+        plot(rows, options, document["machine"])
+    return status
+
+
+def _run_with(threads, todo, options, selected, budget):
+    """(document for JSON, Rows) of all cases with one number of threads; fewer Rows when interrupted."""
+    spent = effort(options)
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(Worker(options.backend, options.threads))
-        peer = start_peer(options, print)
+        ours = stack.enter_context(Worker(options.backend, threads))
+        peer = start_peer(options, threads, print)
         if peer is not None:
             stack.enter_context(peer)
-        facts = machine.facts(options.threads, gpu=options.backend == "cuda")
+        facts = machine.facts(threads, gpu=options.backend == "cuda")
         peak = (peer if peer is not None and options.backend == "cuda" else ours).request(
             "peak", dtype=options.dtype, seconds=0.5 if options.quick else 2
         )
@@ -209,16 +230,7 @@ def run(options):
                 progress.clear()
             table.row(rows[-1])
         table.foot(rows)
-    if options.json:
-        write_json(options, facts, peak, budget, spent, rows, peer and peer.version)
-    if options.plot:
-        from bench.plot import plot  # matplotlib is an extra
-
-        plot(rows, options, facts)
-    if len(rows) < len(todo):
-        print(f"interrupted after {len(rows)} of {plural(len(todo), 'row')}")
-        return 130
-    return int(any(row.status in ("WRONG", "FAILED") for row in rows))
+    return document_of(options, facts, peak, budget, spent, rows, peer and peer.version), rows
 
 
 def listing(options):

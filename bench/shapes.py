@@ -1,4 +1,4 @@
-"""The problems that are timed: shapes.csv, two built-in tables, and the rule that cuts them to a budget.
+"""The problems that are timed: shapes.csv, three built-in tables, and the rule that cuts them to a budget.
 
 A row of shapes.csv is a layer of a network as its source publishes it; most are sized for a GPU. The
 cut changes the batch and the spatial sizes only: channels, filters, kernel, stride, padding, dilation
@@ -32,6 +32,7 @@ ALIASES = {
 }
 
 DEFAULT_BATCH = 8
+_BUILT_IN = ("pool", "tiny", "vgg16")  # what is no part of shapes.csv
 _SMALLEST_SIZE = 4  # positions an axis is never cut below: less is another problem
 
 
@@ -230,12 +231,13 @@ def select(problems, budget, itemsize):
 
 
 def suites():
-    """Problems by suite name: those of shapes.csv, and the built-in `pool` and `tiny`."""
+    """Problems by suite name: those of shapes.csv, and the built-in `pool`, `tiny` and `vgg16`."""
     tables = {}
     for row in table():
         tables.setdefault(row["suite"], []).append(from_row(row))
     tables["pool"] = list(_POOL)
     tables["tiny"] = list(_TINY)
+    tables["vgg16"] = list(_VGG16)
     return tables
 
 
@@ -243,14 +245,14 @@ def suite(name):
     """The problems of one suite.
 
     Args:
-        name: A suite of shapes.csv, an alias of one, "pool", "tiny", or "all" for the whole of shapes.csv.
+        name: A suite of shapes.csv, an alias of one, "pool", "tiny", "vgg16", or "all" for the whole of shapes.csv.
 
     Raises:
         ShapeError: There is no such suite.
     """
     tables = suites()
     if name == "all":
-        return [p for key, problems in tables.items() if key not in ("pool", "tiny") for p in problems]
+        return [p for key, problems in tables.items() if key not in _BUILT_IN for p in problems]
     key = ALIASES.get(name, name)
     if key not in tables:
         raise ShapeError("bench", "suite", repr(name), " or ".join([*ALIASES, *sorted(tables), "all"]))
@@ -312,6 +314,16 @@ _POOL = (
     _pool("avg3d halve 2/2", "avg_pool", (2, 32, 64, 64, 64), (2, 2, 2), (2, 2, 2), (0, 0, 0)),
     _pool("avg3d 3/2", "avg_pool", (2, 32, 48, 48, 48), (3, 3, 3), (2, 2, 2), (1, 1, 1)),
 )
+
+# The nine different convolutions of VGG-16: name, channels, size, filters. Simonyan & Zisserman, arXiv:1409.1556.
+_VGG16 = tuple(
+    Problem("vgg16", name, "conv", 64, channels, (size, size), filters, (3, 3), (1, 1), (1, 1), (1, 1), 1)
+    for name, channels, size, filters in (
+        ("conv1_1", 3, 224, 64), ("conv1_2", 64, 224, 64), ("conv2_1", 64, 112, 128), ("conv2_2", 128, 112, 128),
+        ("conv3_1", 128, 56, 256), ("conv3_2", 256, 56, 256), ("conv4_1", 256, 28, 512), ("conv4_2", 512, 28, 512),
+        ("conv5_1", 512, 14, 512),
+    )
+)  # fmt: skip
 
 # Small enough for the reference backend: it tells whether the harness works, not how fast anything is.
 _TINY = (

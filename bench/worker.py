@@ -10,7 +10,9 @@ there is none. Requests:
     time calls              one call untimed, then so many timed -> seconds per call
     peak dtype seconds      best of many matrix products -> operations per second
     operator case           make a bench.operator.Operator the call
-    train                   make a training step of the demo network the call
+    network network batch layout learning
+                            make a training step, or inference, of a network of bench.networks the call
+    results path            compute loss and gradients, or y, of the network once and save them as path/results.npz
     memory steps            bytes that so many calls need at their peak beyond what was held before -> bytes, method
 """
 
@@ -87,9 +89,15 @@ class Server:
         self._job = self._engine.operator(Operator.from_json(case))
         self._call = self._job.call
 
-    def on_train(self):
-        """Make a training step of the demo network the call."""
-        self._job, self._call = None, self._engine.training_step()
+    def on_network(self, network, batch, layout, learning):
+        """Make a training step, or inference, of a network the call."""
+        self._job = self._call = None
+        self._job = self._engine.network(network, batch, layout, learning)
+        self._call = self._job.call
+
+    def on_results(self, path):
+        """Save what the network computes, for comparison."""
+        numpy.savez(pathlib.Path(path) / "results.npz", **self._job.results())
 
     def on_memory(self, steps):
         """Peak of resident memory over some calls, above what was resident before them."""

@@ -14,6 +14,7 @@ from bench.worker import Server
 pytest.importorskip("torch", reason="PyTorch is the peer")
 
 COMPARED = {
+    "latency": ("conv2d", "max_pool2d", "linear"),
     "activations": ("relu", "prelu", "glu", "softmax"),
     "losses": ("mse_loss", "binary_cross_entropy", "kl_div", "cross_entropy", "nll_loss", "div"),
     "norms": ("batch_norm", "group_norm", "layer_norm", "normalize"),

@@ -3,10 +3,11 @@
 A family is a module whose TABLE holds bench.operators.Operator rows without a direction; each is timed in both.
 """
 
-from bench.rows import activations, losses, norms, padding
+from bench.rows import activations, latency, losses, norms, padding
 
 FAMILIES = {
     "activations": activations.TABLE,
+    "latency": latency.TABLE,
     "losses": losses.TABLE,
     "norms": norms.TABLE,
     "padding": padding.TABLE,

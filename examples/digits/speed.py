@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bench import machine, pairing
+from bench.networks import NETWORKS
 from bench.process import Worker, WorkerError
 
 _ROUNDS = 15
@@ -26,6 +27,9 @@ class Speed(NamedTuple):
     peer_version: str | None
     why_no_peer: str | None
     others: float | None
+
+
+TRAINING = {"network": "digits", "batch": NETWORKS["digits"].shape[0], "layout": "channels_first", "learning": True}
 
 
 def measure(threads, with_peer=True, rounds=_ROUNDS, progress=lambda text: None):
@@ -53,7 +57,7 @@ def measure(threads, with_peer=True, rounds=_ROUNDS, progress=lambda text: None)
         workers = [ours, peer] if peer else [ours]
         try:
             for worker in workers:
-                worker.request("train")
+                worker.request("network", **TRAINING)
             others = machine.Others([worker.pid for worker in workers])
             timing = pairing.take_turns(workers, rounds, _WARM_SECONDS, _SAMPLE_SECONDS, progress)
             return Speed(timing, threads, peer and peer.version, why, others.cores())
