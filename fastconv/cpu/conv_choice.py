@@ -21,8 +21,7 @@ _FEWEST, _FEWEST_AT_CORNERS = 16, 64
 # What a convolution costs for each pair of channel and filter, in multiply-adds: transforming a filter, and a tile of
 # either side, shared by all that it meets on the other.
 _FILTER_COST, _TILE_COST = 600, 800
-_ROWS = 14  # tiles that are multiplied at a time
-_LARGEST = 4 << 20  # elements of transformed filters
+_ROWS = 8  # tiles that are multiplied at a time, at least
 
 
 def get_winograd():
@@ -110,7 +109,7 @@ def _pays(window, transposed):
     channels, filters = window.channels // window.groups, window.filters // window.groups
     widest = max(2 - p if transposed else p for pad in window.padding[1:] for p in pad)
     fewest = _FEWEST_AT_CORNERS if widest == 2 else _FEWEST
-    if min(channels, filters) < fewest or window.groups * 36 * window.kernel[0] * channels * filters > _LARGEST:
+    if min(channels, filters) < fewest:
         return False
     planes = window.batch * window.output[0]
     tiles = planes * -(-window.output[1] // 4) * -(-window.output[2] // 4)

@@ -6,7 +6,10 @@ and the input gradient, which is the same convolution with filters flipped, and 
 A result errs in proportion to what its whole tile holds, not to the products of its own sum alone. Where one is not
 finite, be it by its data or because a transform overflowed, its image is convolved directly.
 
-The workspace is the transformed filters, four times as large as they are in 2-D, and about 2 MB a thread.
+Where they fit the caches, the filters are transformed once and the inputs block by block. The many filters of deep
+layers are transformed in the blocks in which they are multiplied, once for each 256 tiles, and the inputs beforehand.
+The workspace is four times the filters in the one case, at most 3 MB, and 2.25 times the inputs, with what their tiles
+go beyond them, in the other; and about 1.5 MB a thread.
 """
 
 import math
@@ -24,11 +27,14 @@ from fastconv.cpu.threads import get_num_threads, parallel_for
 
 # Products of the direct algorithm, and transformed filters, in a nanosecond of one thread, roughly.
 _SPEED, _FILTER_SPEED = 100, 2
-# Bytes of a block: at most this much of transformed inputs, and of products, so that both stay in an L2 cache of 2 MB.
-_INPUT_BYTES, _PRODUCT_BYTES = 1_200_000, 550_000
-_MOST_TILES = 56
+# Bytes of transformed filters up to which they are transformed once, of the transformed inputs of a block, and of its
+# products: filters and inputs stay in an L2 cache of 2 MB, and so do the products until they are transformed back.
+_FILTER_BYTES, _INPUT_BYTES, _PRODUCT_BYTES = 3_000_000, 1_200_000, 140_000
+_MOST_TILES = 28  # of such a block
 _TASKS_PER_THREAD = 4  # planes are cut for these, though each cut transforms some planes twice
 _FEWEST_PLANES = 4
+# Where filters are transformed as they are needed: channels of a slice, and tiles that share a transformed filter.
+_DEPTH, _SHARING = 64, 256
 
 
 def convolve(w, xs, bs, ys, samples, strides, channels_last, activation=None):
@@ -43,18 +49,25 @@ def convolve(w, xs, bs, ys, samples, strides, channels_last, activation=None):
     """
     sampling, offsets, taps = samples
     flipped = bool(offsets[0] > offsets[-3] or offsets[2] > offsets[-1])
-    tiling = _tiling(sampling, offsets, xs.dtype)
-    u = packed(
-        w, ("winograd", strides, flipped, tiling.groups), lambda: _transformed(flat(w), tiling, strides, flipped)
-    )
-    bias = np.zeros(tiling.groups * tiling.filters + panel(xs.dtype), xs.dtype)
+    bias = np.zeros(sampling.groups * sampling.filters + panel(xs.dtype), xs.dtype)
     bias[: bs.size] = bs
-    bad = np.zeros(tiling.batch, np.uint8)
+    bad = np.zeros(sampling.batch, np.uint8)
     least = xs.dtype.type(0 if activation == "relu" else -math.inf)
-    blocks = -(-tiling.batch * tiling.rows * tiling.columns // tiling.block)
-    tasks = tiling.groups * blocks * -(-tiling.output[0] // tiling.planes)
+    tiling = _tiling(sampling, offsets, xs.dtype)
+    parts = tiling.groups * -(-tiling.batch * tiling.rows * tiling.columns // tiling.block)
+    parts *= -(-tiling.output[0] // tiling.planes)
     work = ys.size * tiling.channels * sampling.taps / _SPEED
-    parallel_for(kernels.convolve_blocks, tasks, work, xs, u, bias, least, ys, bad, tiling, channels_last)
+    if tiling.depth:
+        v = _transformed_inputs(xs, tiling, channels_last)
+        tasks = parts * -(-tiling.filters // (tiling.panels * panel(xs.dtype)))
+        parallel_for(
+            kernels.convolve_filters, tasks, work,
+            v, flat(w), strides, flipped, bias, least, ys, bad, tiling, channels_last,
+        )  # fmt: skip
+    else:
+        key = ("winograd", strides, flipped, tiling.groups)
+        u = packed(w, key, lambda: _transformed_filters(flat(w), tiling, strides, flipped))
+        parallel_for(kernels.convolve_blocks, parts, work, xs, u, bias, least, ys, bad, tiling, channels_last)
     image, result = xs.size // tiling.batch, ys.size // tiling.batch
     for n in np.flatnonzero(bad):
         again = ys[n * result : (n + 1) * result]
@@ -67,27 +80,49 @@ def convolve(w, xs, bs, ys, samples, strides, channels_last, activation=None):
         activate(ys, activation)
 
 
-def _transformed(ws, tiling, strides, flipped):
+def _transformed_filters(ws, tiling, strides, flipped):
     """The transformed filters."""
     columns = panel(ws.dtype)
     tasks = tiling.groups * -(-tiling.filters // columns) * tiling.taps
-    u = np.empty(tasks * POINTS * tiling.channels * columns, ws.dtype)
+    u = np.empty(tasks * POINTS * (tiling.channels + 1) * columns, ws.dtype)
     parallel_for(kernels.transform_filters, tasks, u.size / _FILTER_SPEED, ws, u, strides, tiling, flipped)
     return u
+
+
+def _transformed_inputs(xs, tiling, channels_last):
+    """The transformed inputs, all of them."""
+    tiles = tiling.batch * tiling.rows * tiling.columns
+    slices = tiling.groups * -(-tiling.channels // tiling.depth)
+    lanes = panel(xs.dtype) // 2
+    _, step = kernels.row_and_step.py_func(tiling.size[0] * tiles + ROWS, tiling.depth, lanes)
+    v = np.empty(slices * POINTS * step, xs.dtype)
+    work = v.size / _FILTER_SPEED
+    parallel_for(kernels.transform_all_inputs, slices * tiling.size[0], work, xs, v, tiling, channels_last)
+    return v
 
 
 def _tiling(sampling, offsets, dtype):
     taps = sampling.taps // (TAPS * TAPS)
     rows, columns = (-(-size // OUTPUTS) for size in sampling.output[1:])
     tiles = sampling.batch * rows * columns
-    fitting = _INPUT_BYTES // (taps * POINTS * sampling.channels * dtype.itemsize * ROWS)
-    most = ROWS * max(1, min(fitting, _MOST_TILES // ROWS))
-    block = -(-tiles // (-(-tiles // most) * ROWS)) * ROWS
     width = panel(dtype)
-    panels = max(1, _PRODUCT_BYTES // (POINTS * block * width * dtype.itemsize))
+    filters_bytes = POINTS * taps * sampling.channels * sampling.filters * dtype.itemsize
     planes = sampling.output[0]
-    wanted = _TASKS_PER_THREAD * get_num_threads()  # may decide here: no sum depends on how planes are cut
-    cuts = -(-wanted // (sampling.groups * -(-tiles // block)))
+    if filters_bytes > _FILTER_BYTES:
+        depth = min(-(-sampling.channels // width) * width, _DEPTH)
+        blocks = -(-tiles // _SHARING)
+        block = -(-tiles // blocks)
+        planes = min(planes, _SHARING // block) if blocks == 1 else 1
+        panels = 1
+    else:
+        depth = 0
+        fitting = _INPUT_BYTES // (taps * POINTS * sampling.channels * dtype.itemsize * ROWS)
+        most = ROWS * max(1, min(fitting, _MOST_TILES // ROWS))
+        block = -(-tiles // (-(-tiles // most) * ROWS)) * ROWS
+        panels = max(1, _PRODUCT_BYTES // (POINTS * block * width * dtype.itemsize))
+        wanted = _TASKS_PER_THREAD * get_num_threads()  # may decide here: no sum depends on how planes are cut
+        cuts = -(-wanted // (sampling.groups * -(-tiles // block)))
+        planes = min(planes, max(_FEWEST_PLANES, -(-planes // cuts)))
     return kernels.Tiling(
         batch=sampling.batch,
         groups=sampling.groups,
@@ -101,5 +136,6 @@ def _tiling(sampling, offsets, dtype):
         columns=columns,
         block=block,
         panels=min(panels, -(-sampling.filters // width)),
-        planes=min(planes, max(_FEWEST_PLANES, -(-planes // cuts))),
+        planes=planes,
+        depth=depth,
     )

@@ -27,7 +27,7 @@ from fastconv.cpu.conv_winograd_transforms import (
     vector_lanes,
 )
 from fastconv.cpu.jit import aligned_start, inline, kernel
-from fastconv.cpu.microkernel import ROWS, gemm_tile, tile_width
+from fastconv.cpu.microkernel import LOW_ROWS, ROWS, gemm_tile_ahead, gemm_tile_low, tile_width
 
 RUN = 14  # tiles of a strip, which is then 22 KB in float32
 
@@ -48,6 +48,7 @@ class Tiling(NamedTuple):
     block: int  # tiles of a block, a multiple of ROWS
     panels: int  # of filters that are multiplied before results go out
     planes: int  # consecutive output planes of a task
+    depth: int  # channels that are multiplied at a time where filters are transformed as they are needed
 
 
 @kernel
@@ -61,7 +62,7 @@ def transform_filters(first, last, w, u, strides, tiling, flipped):
     panels = ceil_div(filters, columns)
     square = np.empty((TAPS * TAPS + lanes) * lanes + 64, w.dtype)
     square_at = aligned_start(square)
-    step = channels * columns
+    step = filter_step(tiling, columns)
     for task in range(first, last):
         tap = task % taps
         panel = task // taps % panels
@@ -89,8 +90,9 @@ def transform_filter(w, at, stride, used, flipped, square, square_at, u, u_at, s
 
 
 @kernel
-def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, plane, tile, tiles, channels_last):
-    """v[v_at + point * step + i * row + channel] for `tiles` tiles from `tile` on of one plane of x."""
+def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, c_first, c_last, plane, tile, tiles,
+                     channels_last):  # fmt: skip
+    """v[v_at + point * step + i * row + c - c_first] for `tiles` tiles from `tile` on of one plane of x."""
     lanes = vector_lanes(x)
     channels = tiling.channels
     depth, height, width = tiling.size
@@ -109,8 +111,9 @@ def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, plan
         image_at = (image * tiling.groups + group) * channels * positions
         if channels_last:
             image_at = image * positions * pixel + group * channels
-        for c in range(0, channels, lanes):
+        for c in range(c_first, c_last, lanes):
             used = min(lanes, channels - c)
+            target = v_at + i * row + c - c_first
             for r in range(INPUTS):
                 at = strip_at + r * pitch
                 if top + r < 0 or top + r >= height:
@@ -129,7 +132,7 @@ def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, plan
                 for p in range(high, across):
                     clear_lanes(strip, at + p * lanes)
             for k in range(count):
-                input_tile(strip, strip_at + k * OUTPUTS * lanes, pitch, lanes, v, v_at + (i + k) * row + c, step)
+                input_tile(strip, strip_at + k * OUTPUTS * lanes, pitch, lanes, v, target + k * row, step)
         i += count
 
 
@@ -174,15 +177,24 @@ def transform_results(m, m_at, row, step, bias, least, strip, strip_at, y, bad, 
 
 
 @kernel
-def multiply_points(v, v_at, v_row, v_step, tiles, channels, u, u_at, u_panel, m, m_at, m_row, m_step, panels, add):
+def multiply_points(
+    v, v_at, v_row, v_step, tiles, channels, u, u_at, u_step, u_panel, m, m_at, m_row, m_step, panels, add
+):
     """m (+)= v * u at every point, for a number of tiles and panels of filters."""
     columns = tile_width(v)
-    for e in range(POINTS):
-        for p in range(panels):
-            filters_at = u_at + p * u_panel + e * channels * columns
-            for i in range(0, tiles, ROWS):
-                gemm_tile(channels, v, v_at + e * v_step + i * v_row, v_row, 1, u, filters_at, columns,
-                          m, m_at + e * m_step + i * m_row + p * columns, m_row, add)  # fmt: skip
+    for p in range(panels):
+        for e in range(POINTS):
+            filters_at = u_at + p * u_panel + e * u_step
+            i = 0
+            while i < tiles:
+                at, to = v_at + e * v_step + i * v_row, m_at + e * m_step + i * m_row + p * columns
+                low = tiles - i <= LOW_ROWS or ROWS < tiles - i <= 2 * LOW_ROWS
+                i += LOW_ROWS if low else ROWS
+                ahead = v_at + (e * v_step + i * v_row if i < tiles else (e + 1) % POINTS * v_step)
+                if low:
+                    gemm_tile_low(channels, v, at, v_row, 1, u, filters_at, columns, m, to, m_row, add, ahead)
+                else:
+                    gemm_tile_ahead(channels, v, at, v_row, 1, u, filters_at, columns, m, to, m_row, add, ahead)
 
 
 @kernel
@@ -196,7 +208,8 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
     v_row, v_step = row_and_step(block, ceil_div(tiling.channels, lanes) * lanes, lanes)
     m_row, m_step = row_and_step(block, tiling.panels * columns, lanes)
     panels = ceil_div(tiling.filters, columns)
-    u_tap = POINTS * tiling.channels * columns
+    u_step = filter_step(tiling, columns)
+    u_tap = POINTS * u_step
     strip = np.empty(INPUTS * (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes + 64, x.dtype)
     v = np.zeros(taps * POINTS * v_step + 64, x.dtype)  # rows beyond the last tile are multiplied as well
     m = np.empty(POINTS * m_step + 64, x.dtype)
@@ -211,7 +224,7 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
             front = plane - tiling.before[0]
             for z in range(ready, min(depth, front + taps)):
                 transform_inputs(x, strip, strip_at, v, v_at + z % taps * POINTS * v_step, v_row, v_step, tiling, group,
-                                 z, tile, tiles, channels_last)  # fmt: skip
+                                 0, tiling.channels, z, tile, tiles, channels_last)  # fmt: skip
             ready = max(ready, min(depth, front + taps))
             for p in range(0, panels, tiling.panels):
                 count = min(tiling.panels, panels - p)
@@ -219,7 +232,7 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
                 for tap in range(max(0, -front), min(taps, depth - front)):
                     at = ((group * panels + p) * taps + tap) * u_tap
                     slot = v_at + (front + tap) % taps * POINTS * v_step
-                    multiply_points(v, slot, v_row, v_step, tiles, tiling.channels, u, at, taps * u_tap,
+                    multiply_points(v, slot, v_row, v_step, tiles, tiling.channels, u, at, u_step, taps * u_tap,
                                     m, m_at, m_row, m_step, count, add)  # fmt: skip
                     add = True
                 f0 = p * columns
@@ -228,9 +241,90 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
                                   f0, filters, plane, tile, tiles, channels_last)  # fmt: skip
 
 
+@kernel
+def transform_all_inputs(first, last, x, v, tiling, channels_last):
+    """v[group, slice of channels, point, plane and tile, channel]; a task is a plane of a slice of one group."""
+    lanes = vector_lanes(x)
+    depth = tiling.size[0]
+    tiles = tiling.batch * tiling.rows * tiling.columns
+    slices = ceil_div(tiling.channels, tiling.depth)
+    row, step = row_and_step(depth * tiles + ROWS, tiling.depth, lanes)
+    strip = np.empty(INPUTS * (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes + 64, x.dtype)
+    strip_at = aligned_start(strip)
+    for task in range(first, last):
+        plane = task % depth
+        part = task // depth
+        c = part % slices * tiling.depth
+        at = part * POINTS * step
+        transform_inputs(x, strip, strip_at, v, at + plane * tiles * row, row, step, tiling, part // slices,
+                         c, min(tiling.channels, c + tiling.depth), plane, 0, tiles, channels_last)  # fmt: skip
+        if plane == 0:  # whole tiles read beyond the last row, and what they read is added to rows that count
+            for e in range(POINTS):
+                for i in range(depth * tiles * row, step):
+                    v[at + e * step + i] = 0
+
+
+@kernel
+def convolve_filters(first, last, v, w, strides, flipped, bias, least, y, bad, tiling, channels_last):
+    """y from all transformed inputs; a task is some panels of filters and a block of tiles or planes of one group."""
+    lanes, columns = vector_lanes(v), tile_width(v)
+    taps, channels, filters = tiling.taps, tiling.channels, tiling.filters
+    planes = tiling.output[0]
+    tiles = tiling.batch * tiling.rows * tiling.columns
+    slices, blocks = ceil_div(channels, tiling.depth), ceil_div(tiles, tiling.block)
+    cuts, parts = ceil_div(planes, tiling.planes), ceil_div(filters, tiling.panels * columns)
+    v_row, v_step = row_and_step(tiling.size[0] * tiles + ROWS, tiling.depth, lanes)
+    m_row, m_step = row_and_step(tiling.planes * tiling.block + ROWS, tiling.panels * columns, lanes)
+    u_step = (tiling.depth + 1) * columns
+    strip = np.empty((OUTPUTS * (OUTPUTS * RUN + lanes) + TAPS * TAPS + lanes) * lanes + 64, v.dtype)
+    u = np.empty(tiling.panels * POINTS * u_step + 64, v.dtype)
+    m = np.empty(POINTS * m_step + 64, v.dtype)
+    strip_at, u_at, m_at = aligned_start(strip), aligned_start(u), aligned_start(m)
+    for task in range(first, last):
+        tile = task % blocks * tiling.block
+        start = task // blocks % cuts * tiling.planes
+        part = task // (blocks * cuts)
+        group = part // parts
+        f0 = part % parts * tiling.panels * columns
+        count = min(tiling.panels, ceil_div(filters - f0, columns))
+        wide = min(tiling.block, tiles - tile)
+        stop = min(planes, start + tiling.planes)
+        m[:] = 0
+        for c in range(0, channels, tiling.depth):
+            depth = min(tiling.depth, channels - c)
+            slice_at = (group * slices + c // tiling.depth) * POINTS * v_step
+            for tap in range(taps):
+                shift = tap - tiling.before[0]
+                low, high = max(start, -shift), min(stop, tiling.size[0] - shift)
+                if low >= high:
+                    continue
+                place = (taps - 1 - tap if flipped else tap) * TAPS * TAPS
+                for f in range(f0, min(filters, f0 + count * columns), lanes):
+                    used = min(lanes, filters - f)
+                    source = group * strides[0] + f * strides[1] + c * strides[2] + place
+                    panel, lane = (f - f0) // columns, (f - f0) % columns
+                    target = u_at + panel * POINTS * u_step + lane
+                    for k in range(depth):
+                        transform_filter(w, source + k * strides[2], strides[1], used, flipped, strip, strip_at,
+                                         u, target + k * columns, u_step)  # fmt: skip
+                multiply_points(v, slice_at + ((low + shift) * tiles + tile) * v_row, v_row, v_step,
+                                (high - low - 1) * tiles + wide, depth, u, u_at, u_step, POINTS * u_step,
+                                m, m_at + (low - start) * tiles * m_row, m_row, m_step, count, True)  # fmt: skip
+        for plane in range(start, stop):
+            transform_results(m, m_at + (plane - start) * tiles * m_row, m_row, m_step, bias, least, strip, strip_at,
+                              y, bad, tiling, group, f0, min(count * columns, filters - f0), plane, tile, wide,
+                              channels_last)  # fmt: skip
+
+
 @inline
 def row_and_step(rows, length, lanes):
     """Elements of rows of `length`, and from one point to the next, such that points do not share cache sets."""
     row = length + (lanes if length % 256 == 0 else 0)
     step = rows * row
     return row, step + (lanes if step // lanes % 2 == 0 else 0)
+
+
+@inline
+def filter_step(tiling, columns):
+    """Elements of a panel of transformed filters from one point to the next, which must not share cache sets either."""
+    return (tiling.channels + 1) * columns
