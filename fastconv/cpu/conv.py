@@ -18,6 +18,7 @@ from fastconv.cpu import conv_bias_grad as bias_grad
 from fastconv.cpu import conv_depthwise as depthwise
 from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
+from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
 from fastconv.cpu import conv_winograd as winograd
 from fastconv.cpu.conv_activation import activate
 from fastconv.cpu.conv_choice import is_winograd
@@ -110,9 +111,13 @@ def _gather(xs, w, bs, ys, sampling, offsets, taps, strides, last):
 
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     columns = panel(xs.dtype)
+    work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
+    slabs = weight_grad_slabs.cut(sampling, *weight_grad_slabs.reach(offsets), columns, last)
+    if weight_grad_slabs.serves(sampling, slabs, columns):
+        weight_grad_slabs.run(xs, errors, dw, sampling, offsets, slabs, last, work)
+        return
     splits = weight_grad.splits(sampling, columns)
     partial = np.empty(splits * dw.size, xs.dtype)
-    work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
     run = weight_grad.weight_grad_last if last else weight_grad.weight_grad_first
     tasks = splits * weight_grad.blocks(sampling, columns)
     parallel_for(run, tasks, work, xs, errors, partial, sampling, offsets, splits)
