@@ -114,7 +114,7 @@ class Server:
 
 def _trim():
     """Give freed memory back to the system, so that it does not hide in what is held before."""
-    blocks = sys.modules.get("fastconv.cpu.blocks")
+    blocks = sys.modules.get("fastconv.blocks")
     if blocks is not None:
         blocks.release()
     try:

@@ -109,12 +109,12 @@ def fingerprint(array):
     if array.size > _SAMPLE:
         # An odd step walks through all columns of a matrix, an even one might stay in a few.
         step = array.size // _SAMPLE | 1
-        array = array.ravel(order="K")[::step] if _is_dense(array) else array.flat[::step]
+        array = array.ravel(order="K")[::step] if is_dense(array) else array.flat[::step]
     return hash(array.tobytes())
 
 
-def _is_dense(array):
-    """Whether ravel(order="K") of this array is a view."""
+def is_dense(array):
+    """Whether the array fills its memory in some order of its axes, so that ravel(order="K") is a view."""
     strides = sorted(zip(array.strides, array.shape, strict=True))
     expected = array.itemsize
     for stride, size in strides:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from fastconv import cpu, reference
-from fastconv.cpu import blocks
+from fastconv import blocks, cpu, reference
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
 

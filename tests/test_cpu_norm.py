@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fastconv import reference
-from fastconv.cpu import blocks, norm, threads
+from fastconv import blocks, reference
+from fastconv.cpu import norm, threads
 from fastconv.tolerance import assert_within, batch_norm_scales, bound
 from tests.storage import storages
 

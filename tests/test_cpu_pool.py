@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fastconv import reference
-from fastconv.cpu import blocks, pool, threads
+from fastconv import blocks, reference
+from fastconv.cpu import pool, threads
 from fastconv.cpu.layout import is_channels_last
 from fastconv.errors import ShapeError
 from fastconv.pool import holds_elements, in_plane

@@ -397,3 +397,19 @@ def test_large_halves_are_rounded_as_by_numpy(name, dtype):
             np.testing.assert_array_equal(y.astype("float32"), expected.astype("float32"))
             if a.ndim:
                 assert y.strides == a.strides
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+def test_large_arrays_are_combined_as_numpy_combines_them(name, dtype):
+    rng = np.random.default_rng(5)
+    x, w = (rng.standard_normal((4, 9, 130, 131)).astype(dtype) for _ in range(2))
+    x[0, 0, 0, :4], w[0, 0, 0, :4] = (np.inf, np.nan, 0, -0.0), (np.inf, 1, 0, 0)
+    numpys = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}[name]
+    with np.errstate(all="ignore"):
+        views = [lambda a: a, lambda a: a.transpose(0, 2, 3, 1), lambda a: a[1:], lambda a: a[..., ::2]]
+        for a, b in [(view(x), view(w)) for view in views]:
+            y, expected = getattr(F, name)(a, b), numpys(a, b)
+            assert np.array_equal(y, expected, equal_nan=True) and y.dtype == expected.dtype
+            signs = np.isnan(expected) | (np.signbit(y) == np.signbit(expected))
+            assert signs.all()

@@ -18,11 +18,12 @@ PACKAGE = ROOT / "fastconv"
 # Each module or package directly under fastconv, and which others it may import. One way only: an entry names
 # nothing that could lead back to it. "*" is for what sits on top of the library and is imported by nothing in it.
 LEAVES = {"errors", "_version"}
-BASE = LEAVES | {"arrays", "boxes", "grid", "pool", "window", "resize", "special", "elementwise"}
+BASE = LEAVES | {"arrays", "blocks", "boxes", "grid", "pool", "window", "resize", "special", "elementwise"}
 OPERATORS = BASE | {"autograd", "backend", "random", "transfer", "functional"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
+    "blocks": set(),
     "arrays": LEAVES,
     "boxes": LEAVES | {"arrays", "window"},
     "window": LEAVES | {"arrays"},

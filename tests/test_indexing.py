@@ -215,3 +215,25 @@ def test_iterating_takes_the_first_axis_apart():
     assert len(rows) == len(x) == 3
     (dx,) = grad((rows[0] + rows[2] * 2).sum(), x)
     np.testing.assert_array_equal(dx.data, [[1, 1], [0, 0], [2, 2]])
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+def test_large_arrays_are_joined_in_their_format_and_parted_into_dense_gradients(last):
+    def stored(channels):
+        x = np.random.default_rng(channels).standard_normal((3, channels, 60, 70)).astype("float32")
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1) if last else x
+
+    a, b = (fastconv.tensor(stored(channels), requires_grad=True) for channels in (12, 5))
+    y = fastconv.cat([a, b], 1)
+    assert np.array_equal(y.data, np.concatenate([a.data, b.data], 1))
+    assert y.data.strides == stored(17).strides
+    dy = stored(17)
+    da, db = fastconv.grad(y, (a, b), dy)
+    assert np.array_equal(da.data, dy[:, :12]) and np.array_equal(db.data, dy[:, 12:])
+    assert da.data.strides == a.data.strides
+
+
+def test_large_arrays_are_stacked_as_numpy_stacks_them():
+    a, b = (np.full((64, 70, 30), v, "float32").transpose(2, 0, 1) for v in (1, 2))
+    y = fastconv.stack([a, b], 0)
+    assert np.array_equal(y, np.stack([a, b], 0)) and y.strides == np.stack([a, b], 0).strides

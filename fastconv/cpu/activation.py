@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 
-from fastconv import arrays
-from fastconv.cpu import blocks
+from fastconv import arrays, blocks
 from fastconv.cpu.elementwise import memory_order
 from fastconv.cpu.gate_kernels import (
     BLOCK,

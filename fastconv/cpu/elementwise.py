@@ -8,8 +8,8 @@ import functools
 
 import numpy as np
 
+from fastconv import blocks
 from fastconv.arrays import accumulator
-from fastconv.cpu import blocks
 from fastconv.cpu.elementwise_formulas import formulas
 from fastconv.cpu.elementwise_pairs import pair_formulas
 from fastconv.cpu.jit import kernel

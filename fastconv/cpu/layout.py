@@ -6,8 +6,8 @@ Channels first is C-contiguous [N, C, *size]; channels last is [N, C, *size] who
 
 import numpy
 
+from fastconv import blocks
 from fastconv.arrays import HALVES, accumulator
-from fastconv.cpu import blocks
 
 
 def is_channels_last(x):
@@ -26,8 +26,15 @@ def dense(x, channels_last):
 
 def flat(x):
     """The elements of x in C order as a flat native array, halves widened to float32."""
-    dtype = accumulator(x.dtype) if x.dtype.name in HALVES else x.dtype.newbyteorder("=")
-    x = numpy.ascontiguousarray(x, dtype=dtype)
+    dtype = x.dtype
+    if dtype.itemsize == 2 and dtype.name in HALVES:
+        dtype = accumulator(dtype)
+    elif not dtype.isnative:
+        dtype = dtype.newbyteorder("=")
+    if dtype is not x.dtype or not x.flags.c_contiguous:
+        copy = blocks.empty(x.shape, dtype)
+        copy[...] = x
+        x = copy
     if not x.flags.writeable:  # Numba would compile every kernel once more for read-only arrays
         x = as_writeable(x)
     return x.reshape(-1)

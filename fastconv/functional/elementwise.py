@@ -29,7 +29,7 @@ from fastconv.functional.operands import (
     wrapped,
 )  # fmt: skip
 
-_LARGE = 1 << 13  # halves in both operands
+_LARGE, _LARGE_HALVES = 1 << 19, 1 << 13  # elements of both operands
 
 _UNARY_DOC = """{what}, as torch.{name}.
 
@@ -231,7 +231,7 @@ def _binary(name, what, compute, gradients=None, reads=("", ""), quotient=False,
             raise DTypeError(name, "input, other", "bool", "numbers", "convert it, or use logical operators")
         if quotient and not is_float(x):
             x, w = x.astype("float32"), w.astype("float32")
-        if name in PAIRS and xp is numpy and _are_large_halves(x, w):
+        if name in PAIRS and xp is numpy and _are_large(x, w):
             y = backend.of(x, w).binary_forward(x, w, name, ())
         else:
             y = computed(name, xp, lambda x, w: compute(xp, x, w), x, w)
@@ -254,11 +254,12 @@ def _binary(name, what, compute, gradients=None, reads=("", ""), quotient=False,
     return _named(function, name, _BINARY_DOC.format(name=name, what=what, result=result))
 
 
-def _are_large_halves(x, w):
+def _are_large(x, w):
     """Whether a backend's kernel is worth its call: NumPy takes a half at a time, and has no other threads."""
-    if x.dtype.itemsize != 2 or x.size + w.size < _LARGE or not is_float(x):
+    half = x.dtype.itemsize == 2
+    if x.size + w.size < (_LARGE_HALVES if half else _LARGE) or not is_float(x):
         return False
-    return x.ndim == 0 or w.ndim == 0 or (x.shape == w.shape and x.strides == w.strides)
+    return half if x.ndim == 0 or w.ndim == 0 else x.shape == w.shape and x.strides == w.strides
 
 
 def _is_bool(value):

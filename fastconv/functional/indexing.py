@@ -3,9 +3,11 @@
 import itertools
 import math
 
-from fastconv import backend
-from fastconv.arrays import describe, is_array, is_cupy, namespace_of
-from fastconv.autograd import raw, record
+import numpy
+
+from fastconv import backend, blocks
+from fastconv.arrays import describe, is_array, is_cupy, is_dense, namespace_of
+from fastconv.autograd import Tensor, is_grad_enabled, raw, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast
 from fastconv.functional.operands import accumulator, array, as_axis, as_int, as_ints, result_dtype
@@ -140,19 +142,40 @@ def cat(tensors, dim=0):
         shapes = " and ".join(str(list(s)) for s in dict.fromkeys(a.shape for a in arrays))
         raise ShapeError("cat", "tensors", shapes, f"shapes that differ along axis {axis} alone")
     dtype = result_dtype("cat", arrays)
-    y = namespace_of(arrays[0]).concatenate([a.astype(dtype, copy=False) for a in arrays], axis=axis)
+    y = _concatenated([a.astype(dtype, copy=False) for a in arrays], axis)
     ends = list(itertools.accumulate(a.shape[axis] for a in arrays))
     dtypes = [a.dtype.newbyteorder("=") for a in arrays]
 
     def rule(dy, _):
         return tuple(
-            lambda first=first, last=last, dtype=dtype: cast(
-                getitem(dy, (slice(None),) * axis + (slice(first, last),)), dtype
-            )
+            lambda first=first, last=last, dtype=dtype: cast(_part(dy, axis, slice(first, last)), dtype)
             for first, last, dtype in zip([0, *ends[:-1]], ends, dtypes, strict=True)
         )
 
     return record("cat", y, tuple(tensors), rule)
+
+
+def _concatenated(arrays, axis):
+    """Arrays of one dtype joined, in memory that is used again where they are large, in the order of the first."""
+    first, xp = arrays[0], namespace_of(arrays[0])
+    if xp is not numpy or first.nbytes < blocks.LEAST or not is_dense(first) or 0 in first.strides:
+        return xp.concatenate(arrays, axis=axis)  # of an axis that was inserted strides do not tell the order
+    length = sum(a.shape[axis] for a in arrays)
+    y = blocks.empty_like(first, (*first.shape[:axis], length, *first.shape[axis + 1 :]))
+    return numpy.concatenate(arrays, axis=axis, out=y)
+
+
+def _part(dy, axis, part):
+    """What a slice of an axis leaves of a gradient; dense where it is not recorded, for several kernels read it."""
+    index = (slice(None),) * axis + (part,)
+    if is_grad_enabled() or is_cupy(raw(dy)) or raw(dy).nbytes < blocks.LEAST:
+        return getitem(dy, index)
+    view = raw(dy)[index]
+    if is_dense(view):
+        return Tensor(view)
+    copy = blocks.empty_like(view)
+    copy[...] = view
+    return Tensor(copy)
 
 
 def stack(tensors, dim=0):

@@ -7,8 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastconv import cpu
-from fastconv.cpu import blocks
+from fastconv import blocks, cpu
 
 FLOAT = np.dtype("float32")
 SIZE = (1024, 1024)  # 4 MB
