@@ -5,6 +5,7 @@ import pytest
 
 from fastconv import cpu, reference
 from fastconv.cpu import conv, conv_weight_grad_slabs
+from fastconv.cpu.conv_choice import is_winograd_weight_grad, winograd
 from fastconv.cpu.microkernel import panel
 from fastconv.cpu.threads import num_threads
 from fastconv.tolerance import assert_within, bound
@@ -30,6 +31,18 @@ PROBLEMS = [
     (3, 33, 16, (5, 6, 7), (3, 1, 3), 1, (1, 0, 2), (1, 1, 2), 1),
     (2, 64, 33, (4, 4, 4), (2, 2, 2), 2, 0, 1, 1),
 ]
+# Around tiles (4 x 4), runs of them (14), what is transformed at a time (40) and blocks (64)
+WINOGRAD_PROBLEMS = [
+    (16, 1, 2, (4, 4), (3, 3), 1, 1, 1, 1),
+    (2, 37, 13, (13, 17), (3, 3), 1, 1, 1, 1),
+    (3, 32, 96, (11, 61), (3, 3), 1, ((0, 2), (1, 0)), 1, 1),
+    (1, 80, 48, (25, 22), (3, 3), 1, 0, 1, 1),
+    (8, 67, 30, (7, 7), (3, 3), 1, 1, 1, 1),
+    (1, 48, 20, (18, 19), (3, 3), 1, 1, 1, 2),
+    (2, 16, 30, (5, 9, 6), (3, 3, 3), 1, 1, 1, 1),
+    (6, 33, 17, (1, 8, 7), (3, 3, 3), 1, 1, 1, 1),
+    (2, 16, 8, (6, 9, 10), (2, 3, 3), 1, (1, 0, 1), 1, 1),
+]
 # Worst seen over all of these: 0.35 of the bound (Sapphire Rapids, AVX-512).
 C = 1.0
 
@@ -47,10 +60,7 @@ def drawn(problem, last, dtype, seed=0):
     return x, stored(rng.standard_normal(window.output_shape).astype(dtype), last), window
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_every_element(problem, last, dtype):
+def check(problem, last, dtype):
     x, dy, window = drawn(problem, last, dtype)
     wide = x.astype("f8"), dy.astype("f8")
     expected = reference.conv_weight_grad(*wide, window)
@@ -61,15 +71,65 @@ def test_every_element(problem, last, dtype):
     assert_within(actual, expected, bound(expected, scale, length, np.dtype(dtype), C))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_every_element(problem, last, dtype):
+    with winograd("off"):
+        check(problem, last, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+@pytest.mark.parametrize("problem", WINOGRAD_PROBLEMS)
+def test_every_element_by_winograd(problem, last, dtype):
+    with winograd("always"):
+        assert is_winograd_weight_grad(drawn(problem, last, dtype)[2], np.dtype(dtype))
+        check(problem, last, dtype)
+
+
+def test_winograd_is_taken_where_it_pays():
+    single, double = np.dtype("float32"), np.dtype("float64")
+    wide = drawn((2, 64, 64, (28, 28), (3, 3), 1, 1, 1, 1), False, "float32")[2]
+    with winograd("auto"):
+        assert is_winograd_weight_grad(wide, single)
+        assert not is_winograd_weight_grad(wide, double)
+        for n, channels, filters, size, kernel, stride, padding in [
+            (2, 3, 64, 28, 3, 1, 1),  # few channels, or filters
+            (2, 64, 5, 28, 3, 1, 1),
+            (2, 64, 64, 28, 3, 2, 1),  # another geometry
+            (2, 64, 64, 28, 5, 1, 2),
+            (16, 64, 64, 3, 3, 1, 1),  # planes of one tile, most of it outside
+            (1, 64, 64, 8, 3, 1, 1),  # few tiles
+        ]:
+            problem = n, channels, filters, (size, size), (kernel, kernel), stride, padding, 1, 1
+            assert not is_winograd_weight_grad(drawn(problem, False, "float32")[2], single), problem
+    with winograd("off"):
+        assert not is_winograd_weight_grad(wide, single)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+def test_winograd_leaves_what_is_not_finite_to_the_direct_sum(last):
+    x, dy, window = drawn((2, 33, 15, (12, 13), (3, 3), 1, 1, 1, 1), last, "float32")
+    for value in (np.nan, np.inf, 3e38):  # the last one overflows in the transform alone
+        x[1, 32, 4, 4] = value
+        with winograd("off"):
+            direct = cpu.conv_weight_grad(x, dy, window)
+        with winograd("always"):
+            np.testing.assert_array_equal(cpu.conv_weight_grad(x, dy, window), direct)
+            assert is_winograd_weight_grad(window, x.dtype)
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
 @pytest.mark.parametrize(
-    "problem", [(4, 64, 30, (30, 31), (3, 3), 1, 1, 1, 1), (3, 40, 9, (60, 60), (1, 1), 1, 0, 1, 1)]
+    "problem", [(4, 64, 32, (30, 31), (3, 3), 1, 1, 1, 1), (3, 40, 9, (60, 60), (1, 1), 1, 0, 1, 1)]
 )
-def test_threads_change_no_bit(problem, last):
+@pytest.mark.parametrize("mode", ["off", "auto"])
+def test_threads_change_no_bit(problem, last, mode):
     x, dy, window = drawn(problem, last, "float32")
     results = []
     for count in (1, 2, 3):
-        with num_threads(count):
+        with num_threads(count), winograd(mode):
             results.append(cpu.conv_weight_grad(x, dy, window))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
@@ -86,7 +146,7 @@ def test_what_is_not_finite_stays_where_it_belongs(last):
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
-@pytest.mark.parametrize("problem", PROBLEMS[:10])
+@pytest.mark.parametrize("problem", [*PROBLEMS[:10], *WINOGRAD_PROBLEMS])
 def test_every_element_is_written(monkeypatch, last, problem):
     empty = np.empty
 
@@ -98,7 +158,9 @@ def test_every_element_is_written(monkeypatch, last, problem):
 
     x, dy, window = drawn(problem, last, "float32")
     monkeypatch.setattr(np, "empty", poisoned)
-    assert np.isfinite(cpu.conv_weight_grad(x, dy, window)).all()
+    for mode in ("off", "always"):
+        with winograd(mode):
+            assert np.isfinite(cpu.conv_weight_grad(x, dy, window)).all()
 
 
 def test_the_workspace_is_bounded():

@@ -1,6 +1,6 @@
 """Convolution on the CPU: which kernel serves a problem, and in which pieces.
 
-    3x3 and 3x3x3, not strided, many channels   Winograd, where conv_choice says so; no weight gradient
+    3x3 and 3x3x3, not strided, many channels   Winograd, where conv_choice says so
     every input channel a group of its own      depthwise kernels
     all else                                    implicit GEMM
 
@@ -21,8 +21,9 @@ from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
 from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
 from fastconv.cpu import conv_winograd as winograd
+from fastconv.cpu import conv_winograd_weight_grad as winograd_weight_grad
 from fastconv.cpu.conv_activation import activate
-from fastconv.cpu.conv_choice import is_winograd
+from fastconv.cpu.conv_choice import is_winograd, is_winograd_weight_grad
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.microkernel import panel
@@ -66,15 +67,17 @@ def conv_weight_grad(x, dy, window):
     """dw [K, C // groups, *kernel]; see fastconv.backend."""
     last = is_channels_last(x)
     xs, errors = dense(x, last), dense(dy, last)
-    dw = np.empty(window.weight_shape, xs.dtype)
+    dw, dws = empty(window.weight_shape, xs.dtype, False)
     if dw.size and not errors.size:
         dw[...] = 0
     elif dw.size:
         sampling, offsets, _ = _forward_sampling(window)
         if _is_depthwise(sampling) and not (last and sampling.filters > 1):
-            _depthwise_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
-        else:
-            _gemm_weight_grad(xs, errors, dw.reshape(-1), sampling, offsets, last)
+            _depthwise_weight_grad(xs, errors, dws, sampling, offsets, last)
+        elif not is_winograd_weight_grad(window, xs.dtype) or not winograd_weight_grad.sum_tiles(
+            xs, errors, dws, sampling, offsets, last
+        ):
+            _gemm_weight_grad(xs, errors, dws, sampling, offsets, last)
     return narrowed(dw, x)
 
 

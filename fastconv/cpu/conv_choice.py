@@ -22,6 +22,12 @@ _FEWEST, _FEWEST_AT_CORNERS = 16, 64
 # either side, shared by all that it meets on the other.
 _FILTER_COST, _TILE_COST = 600, 800
 _ROWS = 8  # tiles that are multiplied at a time, at least
+# The same for a weight gradient, whose tiles are shared by a block of about so many channels or filters: their sums are
+# 600 KB in float32.
+_BLOCK_TILE_COST, _WEIGHT_COST, _BLOCK = 1100, 100, 64
+# Of a weight gradient, pixels of a plane along each axis and tiles in all: a tap at a corner may meet few pixels of a
+# tile that it errs with, and only over many tiles do errors cancel. 64 channels err by 5 with 1 tile, 0.4 with 16.
+_SMALLEST_PLANE, _FEWEST_TILES = 4, 16
 
 
 def get_winograd():
@@ -42,8 +48,8 @@ def get_winograd():
 def set_winograd(mode):
     """Choose when convolutions on the CPU take Winograd's algorithm, in all threads.
 
-    It computes the forward pass and the input gradient of windows of 3x3 and 3x3x3, of stride and dilation 1, with
-    about a quarter of the multiplications. On data that is alike all over its results are within the same bounds, but
+    It computes the forward pass and both gradients of windows of 3x3 and 3x3x3, of stride and dilation 1, with about
+    a quarter of the multiplications. On data that is alike all over its results are within the same bounds, but
     errors are in proportion to what a tile of 6x6 pixels holds: a pixel of 1 beside one of 1e6 keeps fewer digits.
 
     Args:
@@ -117,6 +123,46 @@ def _pays(window, transposed):
     direct = 9 * taps * planes * window.output[1] * window.output[2]
     products = 36 * taps * -(-tiles // _ROWS) * _ROWS
     return products + _FILTER_COST * taps + _TILE_COST * tiles * (1 / channels + 1 / filters) < 0.9 * direct
+
+
+def is_winograd_weight_grad(window, dtype):
+    """Whether Winograd's algorithm computes the weight gradient of this window; arguments as for is_winograd."""
+    mode = get_winograd()
+    if mode == "off" or not _fits(window) or not _is_accurate(window):
+        return False
+    return mode == "always" or (dtype.itemsize == 4 and _pays_weight_grad(window))
+
+
+def _tiles(window):
+    """Tiles of the output of a window of three axes."""
+    return window.batch * window.output[0] * -(-window.output[1] // 4) * -(-window.output[2] // 4)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_accurate(window):
+    """Whether a weight gradient is a sum over enough tiles."""
+    window = window.three_axes()
+    return min(window.size[1:] + window.output[1:]) >= _SMALLEST_PLANE and _tiles(window) >= _FEWEST_TILES
+
+
+@functools.lru_cache(maxsize=1024)
+def _pays_weight_grad(window):
+    """Whether a weight gradient is faster than by the direct algorithm."""
+    window = window.three_axes()
+    sides = window.channels // window.groups, window.filters // window.groups
+    if min(sides) < _FEWEST:
+        return False
+    tiles = _tiles(window)
+    direct = 9 * window.batch * window.output[0] * window.output[1] * window.output[2]
+    return (
+        36 * tiles + _WEIGHT_COST + _BLOCK_TILE_COST * tiles * sum(weight_grad_blocks(n) / n for n in sides)
+        < 0.9 * direct
+    )
+
+
+def weight_grad_blocks(count):
+    """Blocks of channels or filters of a weight gradient."""
+    return -(-count // _BLOCK)
 
 
 def _checked(operator, argument, mode):

@@ -30,7 +30,7 @@ _PACKED = 256 * 1024  # elements of a packed slab of x, and of dy, where there i
 _TASKS = 8  # enough for the threads of a common machine
 _SPLIT_PIXELS = 1024  # at least: a split costs a pass over its partial sums
 _PARTIAL_ELEMENTS = 1 << 22  # of all partial sums together: bounds the workspace
-_ADDED = 4096  # elements of dw that a task adds
+ADDED = 4096  # elements of dw that a task adds
 _POSITIONS = 4096  # of a slab: bounds the workspace where dilation is large
 
 
@@ -361,7 +361,7 @@ def run(xs, errors, dw, sampling, offsets, slabs, channels_last, nanoseconds):
     partial = dw if slabs.splits == 1 else np.empty(slabs.splits * dw.size, dw.dtype)
     parallel_for(weight_grad_slabs, tasks, nanoseconds, xs, errors, partial, sampling, offsets, slabs, channels_last)
     if slabs.splits > 1:
-        parallel_for(add_parts, -(-dw.size // _ADDED), partial.size / 4, partial, dw, slabs.splits, _ADDED)
+        parallel_for(add_parts, -(-dw.size // ADDED), partial.size / 4, partial, dw, slabs.splits, ADDED)
 
 
 def _block(sampling, panels, tiles, columns, splits, positions, pixels):
