@@ -14,6 +14,7 @@ from bench.machine import default_threads
 from bench.networks import NETWORKS
 from bench.plot import SUFFIXES
 from bench.process import WorkerError
+from bench.readme import readme
 from bench.rows import FAMILIES
 from bench.run import DTYPES, LAYOUTS, listing, run
 from bench.shapes import ALIASES, DIRECTIONS
@@ -80,6 +81,10 @@ def parser():
     three = commands.add_parser("start", help="time of the import and of the first call in a new process")
     _common(three)
     three.set_defaults(function=start)
+
+    eight = commands.add_parser("readme", help="write the tables of README.md from bench/results/cpu")
+    eight.add_argument("--take", nargs="+", metavar="FILE", help="first put these files of --json there, condensed")
+    eight.set_defaults(function=readme)
 
     four = commands.add_parser("gates", help="compare kernels with the committed numbers of bench/gates, no GPU needed")
     four.add_argument("--sass", action="store_true", help="machine code of fastconv._cuda alone")

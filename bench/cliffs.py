@@ -53,7 +53,7 @@ def cliffs(options):
             steps.append(
                 {
                     "step": max(up, 1 / up),
-                    "kernel": kernel,
+                    "window": f"{kernel}x{kernel}",
                     "layout": layout,
                     "direction": direction,
                     "varies": name,
@@ -76,7 +76,7 @@ def _print(facts, steps):
     for step in steps[:12]:
         (a, b), (before, after) = step["values"], step["picoseconds"]
         print(
-            f"{step['step']:5.2f}  {step['kernel']}x{step['kernel']}  {step['layout']:14}  {step['direction']:11}  "
+            f"{step['step']:5.2f}  {step['window']}  {step['layout']:14}  {step['direction']:11}  "
             f"{step['varies']:8} {a:3} -> {b:3}  {before:7.2f} -> {after:7.2f}"
         )
     over = sum(step["step"] > LIMIT for step in steps)

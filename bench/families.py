@@ -138,4 +138,5 @@ def _save(options, facts, versions, results):
         }
         for case, timing, error, cores in results
     ]
-    save(options.json, {"machine": facts, "backend": options.backend, "versions": versions, "rows": rows_})
+    document = {"family": options.command, "machine": facts, "backend": options.backend, "versions": versions}
+    save(options.json, {**document, "rows": rows_})
