@@ -27,7 +27,7 @@ with fastconv.use_backend({backend!r}):
     fastconv.functional.conv2d(x, w, padding=1)
     after_call = time.perf_counter()
 print(json.dumps(dict(numpy=after_numpy - start, fastconv=after_fastconv - after_numpy,
-                      first_conv2d=after_call - before_call, imported=heavy)))
+                      first_conv2d=after_call - before_call, process=time.process_time(), imported=heavy)))
 """
 
 
@@ -62,6 +62,7 @@ def start(options):
         "numpy": "import numpy",
         "fastconv": "import fastconv, after numpy",
         "first_conv2d": f"first conv2d of a process ({options.backend}, kernels cached)",
+        "process": "all of it, with the interpreter: time on a CPU",
     }
     print(f"{facts['cpu']}, {repeats} processes, median (least-most)")
     for key, text in words.items():

@@ -81,6 +81,7 @@ Results are new arrays of the dtype of the first argument unless said otherwise.
 
 import contextlib
 import contextvars
+import gc
 import importlib
 
 from fastconv.arrays import device_of, is_cupy, namespace_of
@@ -123,7 +124,7 @@ class Backend:
         if operator not in OPERATORS:
             raise AttributeError(operator)
         try:
-            module = importlib.import_module(f"fastconv.{self.name}")
+            module = _imported(f"fastconv.{self.name}")
         except ModuleNotFoundError as missing:
             if missing.name != f"fastconv.{self.name}":
                 raise
@@ -136,6 +137,17 @@ class Backend:
 
     def __repr__(self):
         return f"Backend({self.name!r})"
+
+
+def _imported(name):
+    """The module of a name; garbage is not looked for meanwhile, which would cost an import of Numba a tenth more."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 _backends = {name: Backend(name) for name in NAMES}

@@ -48,7 +48,7 @@ FAMILY = {
 CLIFFS = {
     "machine": MACHINE, "steps": [{"step": 1.55, "varies": "filters", "values": [32, 33], "window": "3x3"}],
 }  # fmt: skip
-START = {"machine": MACHINE, "processes": [{"fastconv": 0.05, "first_conv2d": 0.6}]}
+START = {"machine": MACHINE, "processes": [{"fastconv": 0.05, "process": 0.6}]}
 
 
 def test_readme_is_what_the_results_say():
@@ -75,7 +75,7 @@ def test_every_table(tmp_path, monkeypatch):
         "| unet2d x 4 | 2 | last | 100.0 ms | 125.0 ms | 1.25 | 0.50 |",
         "| resnet18 x 1 | 2 | first | onnxruntime | 10.00 ms | 15.00 ms | 1.50 |",
         "changes the time of an operation by at most 1.55 times (filters 32 and 33, 3x3, threads: 2).",
-        "imports fastconv in 50 ms and has its first convolution 600 ms later.",
+        "A new process has its first convolution after 600 ms on a CPU.",
         "| latency | 2 | 0.50 (0.50 conv2d; 1 of 1) | - |",
     ):
         assert line in text

@@ -1,103 +1,77 @@
 """The Numba backend: the operators of fastconv.backend on NumPy arrays.
 
-Importing it imports Numba but compiles nothing. fork, spawn and threads: see threads.py.
+Importing it imports Numba but compiles nothing, and a family of operators is imported when one of them is first asked
+for. fork, spawn and threads: see threads.py.
 """
 
-from fastconv.cpu.activation import (
-    glu_forward,
-    glu_input_grad,
-    prelu_forward,
-    prelu_grad,
-    softmax_forward,
-    softmax_input_grad,
-)
+import importlib
+
+# Beside these stand modules of the same names: importing them later would put a module in the place of an operator.
 from fastconv.cpu.conv import conv_bias_grad, conv_forward, conv_input_grad, conv_weight_grad
-from fastconv.cpu.distance import normalize_forward, normalize_grad
-from fastconv.cpu.elementwise import binary_forward, binary_grad, binary_sum, unary_forward, unary_input_grad
-from fastconv.cpu.grid import grid_sample_forward, grid_sample_grid_grad, grid_sample_input_grad
-from fastconv.cpu.loss import cross_entropy_forward, cross_entropy_grad, nll_forward
 from fastconv.cpu.matmul import matmul
 from fastconv.cpu.nms import nms
-from fastconv.cpu.norm import (
-    batch_norm_forward,
-    batch_norm_grad,
-    batch_norm_statistics,
-    batch_norm_weight_grad,
-    group_norm_forward,
-    group_norm_grad,
-    rms_norm_forward,
-    rms_norm_input_grad,
-    rms_norm_weight_grad,
-)
-from fastconv.cpu.pool import (
-    adaptive_avg_pool_forward,
-    adaptive_avg_pool_input_grad,
-    adaptive_max_pool_forward,
-    adaptive_max_pool_input_grad,
-    avg_pool_forward,
-    avg_pool_input_grad,
-    max_pool_forward,
-    max_pool_input_grad,
-    pool_gather,
-    pool_place,
-    pool_scatter,
-)
-from fastconv.cpu.resize import resize_forward, resize_input_grad
-from fastconv.cpu.response_norm import response_norm_forward, response_norm_input_grad
-from fastconv.cpu.roi import roi_align_forward, roi_align_input_grad, roi_pool_forward, roi_pool_input_grad
+
+_FAMILIES = {
+    "activation": (
+        "glu_forward",
+        "glu_input_grad",
+        "prelu_forward",
+        "prelu_grad",
+        "softmax_forward",
+        "softmax_input_grad",
+    ),
+    "distance": ("normalize_forward", "normalize_grad"),
+    "elementwise": ("binary_forward", "binary_grad", "binary_sum", "unary_forward", "unary_input_grad"),
+    "grid": ("grid_sample_forward", "grid_sample_grid_grad", "grid_sample_input_grad"),
+    "loss": ("cross_entropy_forward", "cross_entropy_grad", "nll_forward"),
+    "norm": (
+        "batch_norm_forward",
+        "batch_norm_grad",
+        "batch_norm_statistics",
+        "batch_norm_weight_grad",
+        "group_norm_forward",
+        "group_norm_grad",
+        "rms_norm_forward",
+        "rms_norm_input_grad",
+        "rms_norm_weight_grad",
+    ),
+    "pool": (
+        "adaptive_avg_pool_forward",
+        "adaptive_avg_pool_input_grad",
+        "adaptive_max_pool_forward",
+        "adaptive_max_pool_input_grad",
+        "avg_pool_forward",
+        "avg_pool_input_grad",
+        "max_pool_forward",
+        "max_pool_input_grad",
+        "pool_gather",
+        "pool_place",
+        "pool_scatter",
+    ),
+    "resize": ("resize_forward", "resize_input_grad"),
+    "response_norm": ("response_norm_forward", "response_norm_input_grad"),
+    "roi": ("roi_align_forward", "roi_align_input_grad", "roi_pool_forward", "roi_pool_input_grad"),
+}
+_FAMILY_OF = {operator: family for family, operators in _FAMILIES.items() for operator in operators}
 
 __all__ = [
-    "adaptive_avg_pool_forward",
-    "adaptive_avg_pool_input_grad",
-    "adaptive_max_pool_forward",
-    "adaptive_max_pool_input_grad",
-    "avg_pool_forward",
-    "avg_pool_input_grad",
-    "batch_norm_forward",
-    "batch_norm_grad",
-    "batch_norm_statistics",
-    "batch_norm_weight_grad",
-    "binary_forward",
-    "binary_grad",
-    "binary_sum",
     "conv_bias_grad",
     "conv_forward",
     "conv_input_grad",
     "conv_weight_grad",
-    "cross_entropy_forward",
-    "cross_entropy_grad",
-    "glu_forward",
-    "glu_input_grad",
-    "grid_sample_forward",
-    "grid_sample_grid_grad",
-    "grid_sample_input_grad",
-    "group_norm_forward",
-    "group_norm_grad",
     "matmul",
-    "max_pool_forward",
-    "max_pool_input_grad",
-    "nll_forward",
     "nms",
-    "normalize_forward",
-    "normalize_grad",
-    "pool_gather",
-    "pool_place",
-    "pool_scatter",
-    "prelu_forward",
-    "prelu_grad",
-    "resize_forward",
-    "resize_input_grad",
-    "response_norm_forward",
-    "response_norm_input_grad",
-    "rms_norm_forward",
-    "rms_norm_input_grad",
-    "rms_norm_weight_grad",
-    "roi_align_forward",
-    "roi_align_input_grad",
-    "roi_pool_forward",
-    "roi_pool_input_grad",
-    "softmax_forward",
-    "softmax_input_grad",
-    "unary_forward",
-    "unary_input_grad",
+    *_FAMILY_OF,
 ]
+
+
+def __getattr__(name):
+    if name not in _FAMILY_OF:
+        raise AttributeError(f"module 'fastconv.cpu' has no attribute {name!r}")
+    function = getattr(importlib.import_module(f"fastconv.cpu.{_FAMILY_OF[name]}"), name)
+    globals()[name] = function
+    return function
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

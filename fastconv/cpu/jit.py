@@ -6,6 +6,7 @@ compiles anew. FASTCONV_NUMBA_CACHE=0 switches the disk cache off.
 """
 
 import functools
+import gc
 import os
 import pathlib
 import pickle
@@ -89,11 +90,16 @@ def _or_do_without(method, cache):
 
     @functools.wraps(method)
     def call(*args):
+        collecting = gc.isenabled()
+        gc.disable()  # Numba imports all that it knows at the first use, and looking for garbage would slow it down
         try:
             return method(*args)
         except (OSError, EOFError, pickle.UnpicklingError):
             cache.disable()
             return None
+        finally:
+            if collecting:
+                gc.enable()
 
     return call
 
