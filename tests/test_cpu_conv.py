@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv import blocks, cpu, reference
+from fastconv.cpu.threads import num_threads
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
 
@@ -23,6 +24,11 @@ PROBLEMS = [
     (2, 5, 10, (6, 7, 5), (3, 3, 3), (1, 2, 2), 1, 1, 1),
     (1, 16, 16, (5, 6, 7), (3, 1, 3), 1, (1, 0, 2), (1, 1, 2), 16),
     (2, 3, 4, (4, 4, 4), (2, 2, 2), 2, 0, 1, 1),
+    (2, 19, 35, (17, 15), (1, 1), 2, 0, 1, 1),
+    (2, 19, 35, (9, 5), (1, 1), (2, 3), 0, 1, 1),
+    (1, 34, 70, (20, 17), (1, 1), 1, 0, 1, 2),
+    (2, 300, 40, (5, 7, 6), (1, 1, 1), 1, (0, 1, 0), 1, 1),
+    (3, 270, 1000, (7, 7), (1, 1), 1, 0, 1, 1),
 ]
 # Worst seen over all of these: 0.59 of the bound (AMD EPYC, AVX-512).
 C = 1.0
@@ -60,6 +66,30 @@ def test_all_three_directions(problem, last, dtype):
         check(cpu.conv_input_grad(*arguments), reference.conv_input_grad, arguments, filters // groups * taps, dtype)
     pixels = n * int(np.prod(window.output))
     check(cpu.conv_weight_grad(x, dy, window), reference.conv_weight_grad, (x, dy, window), pixels, dtype)
+
+
+@pytest.mark.parametrize("problem", [(2, 19, 35, (17, 15), (1, 1), 2), (1, 270, 300, (20, 20), (1, 1), 1),
+                                     (2, 7, 40, (15, 33), (3, 3), 2), (3, 5, 6, (7, 7), (3, 3), 2)])  # fmt: skip
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+def test_bits_depend_neither_on_threads_nor_on_where_the_rectifier_is(problem, last):
+    n, channels, filters, size, kernel, stride = problem
+    rng = np.random.default_rng(5)
+    x = stored(rng.standard_normal((n, channels, *size)).astype("f4"), last)
+    w = rng.standard_normal((filters, channels, *kernel)).astype("f4")
+    b = rng.standard_normal(filters).astype("f4")
+    x[0, 0, 0, 0] = np.nan
+    window = Window.conv(x, w, b, stride, 0, 1, 1, rank=len(size))
+    results = []
+    for count in (1, 2, 3):
+        with num_threads(count):
+            y = cpu.conv_forward(x, w, b, window)
+            rectified = cpu.conv_forward(x, w, b, window, "relu")
+            results.append((y, rectified, cpu.conv_input_grad(y, w, None, window)))
+    for result in results:
+        for actual, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(actual, expected)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(rectified, np.where(y < 0, 0, y))
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
@@ -125,11 +155,18 @@ def test_narrower_vectors(features, tmp_path):
         "from fastconv.cpu.microkernel import TILE\n"
         "from fastconv.window import Window\n"
         "rng = np.random.default_rng(0)\n"
-        "x, w = rng.standard_normal((2, 17, 9, 9)).astype('f4'), rng.standard_normal((19, 17, 3, 3)).astype('f4')\n"
-        "window = Window.conv(x, w, None, 1, 1, 1, 1, rank=2)\n"
-        "y = cpu.conv_forward(x, w, None, window)\n"
-        "e = reference.conv_forward(x.astype('f8'), w.astype('f8'), None, window)\n"
-        "assert np.abs(y - e).max() < 1e-4, np.abs(y - e).max()\n"
+        "for last in (False, True):\n"
+        "    for r, stride in ((3, 1), (3, 2), (1, 1), (1, 2)):\n"
+        "        x, w, b = [rng.standard_normal(s).astype('f4') for s in ((2, 17, 19, 17), (19, 17, r, r), (19,))]\n"
+        "        if last:\n"
+        "            x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)\n"
+        "        window = Window.conv(x, w, b, stride, r // 2, 1, 1, rank=2)\n"
+        "        y = cpu.conv_forward(x, w, b, window, 'relu')\n"
+        "        e = np.maximum(reference.conv_forward(*[a.astype('f8') for a in (x, w, b)], window), 0)\n"
+        "        assert np.abs(y - e).max() < 1e-4, np.abs(y - e).max()\n"
+        "        dx = cpu.conv_input_grad(y, w, None, window)\n"
+        "        e = reference.conv_input_grad(y.astype('f8'), w.astype('f8'), None, window)\n"
+        "        assert np.abs(dx - e).max() < 1e-3, np.abs(dx - e).max()\n"
         "print(TILE.vector_bits)\n"
     )
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features,

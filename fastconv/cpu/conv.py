@@ -22,7 +22,6 @@ from fastconv.cpu import conv_weight_grad as weight_grad
 from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
 from fastconv.cpu import conv_winograd as winograd
 from fastconv.cpu import conv_winograd_weight_grad as winograd_weight_grad
-from fastconv.cpu.conv_activation import activate
 from fastconv.cpu.conv_choice import is_winograd, is_winograd_weight_grad
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
@@ -42,8 +41,7 @@ def conv_forward(x, w, b, window, activation=None):
         depthwise.convolve(xs, flat(w), bs, ys, _depthwise_problem(window, False, last, xs.itemsize), activation)
     elif y.size:
         strides = _strides(window, transposed=False)
-        implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last)
-        activate(ys, activation)
+        implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation)
     return narrowed(y, x)
 
 
@@ -58,7 +56,11 @@ def conv_input_grad(dy, w, b, window):
     elif dx.size and _is_depthwise(_phases(window)[0][0]):
         depthwise.convolve(errors, flat(w), bs, dxs, _depthwise_problem(window, True, last, errors.itemsize), None)
     elif dx.size:
-        for sampling, offsets, taps in _phases(window):
+        phases = _phases(window)
+        if any(taps.size == 0 for _, _, taps in phases):  # one pass over all of dx is faster than many that skip
+            implicit_gemm.fill(dxs, bs, window.batch, window.channels, last)
+            phases = [phase for phase in phases if phase[2].size]
+        for sampling, offsets, taps in phases:
             implicit_gemm.multiply(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
     return narrowed(dx, dy)
 

@@ -8,6 +8,7 @@ three axes; a block of them is a list of runs, each along the innermost axis of 
 from typing import NamedTuple
 
 from fastconv.cpu.jit import get, inline, kernel, put
+from fastconv.cpu.microkernel_parts import copy_run
 
 
 class Sampling(NamedTuple):
@@ -99,8 +100,7 @@ def pack_patches_first(patches, base, stride, x, sampling, offsets, group, depth
                     put(patches, at + i, 0)
                 # Loops of a constant step become vector loads and shuffles.
                 if step == 1:
-                    for i in range(low, high):
-                        put(patches, at + i, get(x, source + i))
+                    copy_run(patches, at + low, x, source + low, high - low)
                 elif step == 2:
                     for i in range(low, high):
                         put(patches, at + i, get(x, source + 2 * i))
@@ -138,8 +138,7 @@ def pack_patches_last(patches, base, stride, x, sampling, offsets, group, depth_
                 source = position * pitch + group * channels - begin
                 for m in range(k, low):
                     put(patches, row + m, 0)
-                for m in range(low, high):
-                    put(patches, row + m, get(x, source + m))
+                copy_run(patches, row + low, x, source + low, high - low)
                 for m in range(high, end):
                     put(patches, row + m, 0)
                 k = end
