@@ -49,6 +49,12 @@ def namespace_of(array):
     return sys.modules["cupy"] if is_cupy(array) else numpy
 
 
+@functools.cache  # NumPy takes microseconds to find it
+def name_of(dtype):
+    """Name of a dtype, the same for both byte orders."""
+    return dtype.name
+
+
 def describe(value):
     """A few words that name any value in an error message."""
     if is_array(value):
@@ -57,7 +63,7 @@ def describe(value):
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
-@functools.cache  # finding the name of a dtype takes microseconds
+@functools.cache
 def accumulator(dtype):
     """The dtype that sums over this dtype are kept in: float64 for float64, float32 otherwise."""
     return numpy.dtype("float64" if dtype.name == "float64" else "float32")
@@ -65,7 +71,7 @@ def accumulator(dtype):
 
 def is_float(array):
     """Whether the array's dtype can carry a gradient."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return array.dtype.kind == "f" or name_of(array.dtype) == "bfloat16"
 
 
 def check_float(operator, argument, value):
@@ -76,7 +82,7 @@ def check_float(operator, argument, value):
     """
     if not is_array(value):
         raise DTypeError(operator, argument, describe(value), "a NumPy or CuPy array")
-    if value.dtype.name not in FLOATS:
+    if name_of(value.dtype) not in FLOATS:
         raise DTypeError(operator, argument, value.dtype.name, " or ".join(FLOATS))
 
 
@@ -87,7 +93,7 @@ def check_same_dtype(operator, argument, value, like_argument, like):
         DTypeError: The dtypes differ, or value is no floating array.
     """
     check_float(operator, argument, value)
-    if value.dtype.name != like.dtype.name:  # by name: a byte-swapped float32 is a float32
+    if name_of(value.dtype) != name_of(like.dtype):  # by name: a byte-swapped float32 is a float32
         raise DTypeError(
             operator,
             argument,

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "emulated": BASE | {"cuda"},
     "functional": OPERATORS - {"functional"},
     "nn": OPERATORS,
-    "optim": OPERATORS - {"functional"},
+    "optim": OPERATORS - {"functional"} | {"cpu"},
     "ops": OPERATORS | {"nn"},
     "models": OPERATORS | {"nn"},
     "config": "*",

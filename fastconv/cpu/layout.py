@@ -7,7 +7,7 @@ Channels first is C-contiguous [N, C, *size]; channels last is [N, C, *size] who
 import numpy
 
 from fastconv import blocks
-from fastconv.arrays import HALVES, accumulator
+from fastconv.arrays import HALVES, accumulator, name_of
 
 
 def is_channels_last(x):
@@ -32,7 +32,7 @@ def dense(x, channels_last):
 def flat(x):
     """The elements of x in C order as a flat native array, halves widened to float32."""
     dtype = x.dtype
-    if dtype.itemsize == 2 and dtype.name in HALVES:
+    if dtype.itemsize == 2 and name_of(dtype) in HALVES:
         dtype = accumulator(dtype)
     elif not dtype.isnative:
         dtype = dtype.newbyteorder("=")

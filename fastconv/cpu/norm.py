@@ -1,5 +1,6 @@
 """Batch, group and RMS normalisation on the CPU: bound by memory, so that what counts is how often x is read."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -260,7 +261,12 @@ def _of_channels(statistics, x):
 
 def _plan(x):
     batch, channels, length = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    last = is_channels_last(x) or length == 1  # a plane of one pixel makes both formats the same
+    return _planned(batch, channels, length, is_channels_last(x) or length == 1)
+
+
+@functools.lru_cache(1024)
+def _planned(batch, channels, length, last):
+    """The plan for a shape and a format; a plane of one pixel makes both formats the same."""
     if not last:
         chunks = batch * kernels.chunks_of(length)
         wanted = min(-(-_TASKS // max(channels, 1)), batch * length // _TASK_ELEMENTS)
@@ -301,7 +307,8 @@ def _partial_sums(run, plan, kinds, channels, xs, *arguments):
 
 def _lanes(plan, xs, *channels):
     """Numbers of each channel as the kernels need them: one a lane, in the dtype of xs."""
-    return tuple(np.tile(c, plan.pixels).astype(xs.dtype, copy=False) for c in channels)
+    repeated = channels if plan.pixels == 1 else [np.tile(c, plan.pixels) for c in channels]
+    return tuple(c.astype(xs.dtype, copy=False) for c in repeated)
 
 
 def _inverse_deviation(variance, eps):

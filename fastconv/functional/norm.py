@@ -14,7 +14,7 @@ import math
 import numbers
 
 from fastconv import autograd, backend
-from fastconv.arrays import accumulator, check_float, check_same_dtype, describe, is_array, namespace_of
+from fastconv.arrays import accumulator, check_float, check_same_dtype, describe, is_array, name_of, namespace_of
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional.elementwise import cast
 
@@ -203,8 +203,8 @@ def _check_dtype(name, argument, value, x):
     """What belongs to channels has the dtype of the input, or the one that its sums are kept in."""
     if not is_array(value):
         raise DTypeError(name, argument, describe(value), "a NumPy or CuPy array")
-    accepted = dict.fromkeys((x.dtype.name, accumulator(x.dtype).name))
-    if value.dtype.name not in accepted:
+    accepted = dict.fromkeys((name_of(x.dtype), name_of(accumulator(x.dtype))))
+    if name_of(value.dtype) not in accepted:
         raise DTypeError(name, argument, value.dtype.name, f"{' or '.join(accepted)} beside input of {x.dtype.name}")
 
 
@@ -221,7 +221,7 @@ def _check_running(name, mean, variance, x, parameter, updated, needing):
                 raise ShapeError(name, argument, None, f"an array [C], which {needing} needs")
             continue
         _check_dtype(name, argument, value, x)
-        if parameter is not None and parameter.dtype.name != x.dtype.name:
+        if parameter is not None and name_of(parameter.dtype) != name_of(x.dtype):
             check_same_dtype(name, argument, value, "weight and bias", parameter)
         _check_channels(name, argument, value, x)
         if updated and not getattr(value.flags, "writeable", True):  # CuPy arrays always are
@@ -367,7 +367,7 @@ def _inference(name, x, mean, variance, w, b, eps):
 
 def _is_mixed(x, w, b):
     """Whether weight and bias are wider than x: then all is computed as they are, and rounded in the end."""
-    return any(a is not None and a.dtype.name != x.dtype.name for a in (w, b))
+    return any(a is not None and name_of(a.dtype) != name_of(x.dtype) for a in (w, b))
 
 
 def _widened(x):

@@ -15,7 +15,7 @@ import numpy
 
 from fastconv import arrays as _arrays
 from fastconv import backend
-from fastconv.arrays import FLOATS, describe, is_array, is_cupy, is_float, namespace_of, on_device_of
+from fastconv.arrays import FLOATS, describe, is_array, is_cupy, is_float, name_of, namespace_of, on_device_of
 from fastconv.autograd import Tensor, raw
 from fastconv.errors import DTypeError, ShapeError
 
@@ -68,7 +68,7 @@ def array(operator, argument, value):
 
 @functools.cache
 def _is_served(dtype):
-    return dtype.kind in "biu" or dtype.name in FLOATS
+    return dtype.kind in "biu" or name_of(dtype) in FLOATS
 
 
 def floats(operator, argument, value):
@@ -202,7 +202,7 @@ def as_dtype(operator, value):
         dtype = numpy.dtype(value)
     except TypeError:
         raise DTypeError(operator, "dtype", describe(value), expected) from None
-    if value is None or (dtype.kind not in "biu" and dtype.name not in FLOATS):
+    if value is None or (dtype.kind not in "biu" and name_of(dtype) not in FLOATS):
         raise DTypeError(operator, "dtype", describe(value), expected)
     return dtype
 

@@ -4,7 +4,7 @@ import math
 
 from fastconv.arrays import describe, namespace_of
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.optim.optimizer import Optimizer, blockwise, check_least
+from fastconv.optim.optimizer import Optimizer, blockwise, check_least, in_memory_order
 
 _ARGS = """Args:
         params: An iterable of Tensors, or of dicts with the key "params" and options of their own.
@@ -61,6 +61,12 @@ class Adam(Optimizer):
         scale = lr / (1 - beta1**step)
         correction = math.sqrt(1 - beta2**step)
         decoupled, maximize = self._decoupled, group["maximize"]
+        memories = None if group["amsgrad"] else in_memory_order(param, grad, *(state[name] for name in names))
+        if memories is not None:
+            from fastconv.cpu.optim import adam_step  # with Numba, which takes long to import
+
+            adam_step(*memories, scale, correction, lr, (beta1, beta2), eps, decay, decoupled, maximize)
+            return
 
         def update(g, p, m, v, largest=None):
             d = -g if maximize else g

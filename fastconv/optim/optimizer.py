@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import HALVES, describe, is_array, is_cupy, is_float, namespace_of, on_device_of
+from fastconv.arrays import HALVES, describe, is_array, is_cupy, is_dense, is_float, name_of, namespace_of, on_device_of
 from fastconv.autograd import Tensor, enable_grad, raw
 from fastconv.errors import DTypeError, GraphError, ShapeError
 
@@ -191,6 +191,20 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
+def in_memory_order(*arrays):
+    """Flat views of arrays that a kernel of the CPU backend can step through side by side, or None."""
+    first = arrays[0]
+    if is_cupy(first) or name_of(first.dtype) not in ("float32", "float64") or not first.size:
+        return None
+    # What is read-only goes the way on which NumPy refuses to write it.
+    if not all(a.dtype == first.dtype and a.dtype.isnative and a.flags.writeable and a.flags.aligned for a in arrays):
+        return None
+    alike = is_dense(first) and all(a.strides == first.strides for a in arrays)
+    if not alike and not all(a.flags.c_contiguous for a in arrays):  # strides of axes of length 1 may be any
+        return None
+    return [a.ravel(order="K") for a in arrays]
+
+
 def blockwise(update, grad, *changed):
     """Call update(grad, *changed) on one piece of the arrays after the other.
 
@@ -201,7 +215,7 @@ def blockwise(update, grad, *changed):
         grad: Array.
         *changed: Arrays of the shape and dtype of grad.
     """
-    half = grad.dtype.name in HALVES
+    half = name_of(grad.dtype) in HALVES
     for pieces in _pieces(grad, *changed):
         if not half:
             update(*pieces)

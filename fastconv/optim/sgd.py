@@ -2,7 +2,7 @@
 
 from fastconv.arrays import namespace_of
 from fastconv.errors import ShapeError
-from fastconv.optim.optimizer import Optimizer, blockwise, check_least
+from fastconv.optim.optimizer import Optimizer, blockwise, check_least, in_memory_order
 
 
 class SGD(Optimizer):
@@ -52,6 +52,15 @@ class SGD(Optimizer):
         if first:
             state["momentum_buffer"] = namespace_of(param).zeros_like(param)
 
+        velocity = (state["momentum_buffer"],) if momentum != 0 else ()
+        memories = in_memory_order(param, grad, *velocity)
+        if memories is not None:
+            from fastconv.cpu.optim import sgd_step  # with Numba, which takes long to import
+
+            p, g, v = memories if velocity else (*memories, memories[0][:0])
+            sgd_step(p, g, v, lr, momentum, 1.0 if first else taken, decay, nesterov, maximize)
+            return
+
         def update(g, p, v=None):
             d = -g if maximize else g
             if decay != 0:
@@ -62,5 +71,4 @@ class SGD(Optimizer):
                 d = d + momentum * v if nesterov else v
             p -= lr * d
 
-        velocity = (state["momentum_buffer"],) if momentum != 0 else ()
         blockwise(update, grad, param, *velocity)
