@@ -8,6 +8,7 @@ import pytest
 
 from fastconv import cpu, reference
 from fastconv.cpu import conv_depthwise_plan as plan
+from fastconv.cpu import conv_depthwise_weight_grad as weight_grad
 from fastconv.cpu.threads import num_threads
 from fastconv.tolerance import assert_within, bound
 from fastconv.window import Window
@@ -89,11 +90,15 @@ def test_boxes_of_any_size(problem, last, monkeypatch):
     bands = {0: [2], 1: [3, 1], 2: [10]}
     monkeypatch.setattr(plan, "bands", lambda length, axis: [min(length, b) for b in bands[axis]])
     monkeypatch.setattr(plan, "TASKS", 1000)
+    monkeypatch.setattr(weight_grad, "BOX", 20)
+    monkeypatch.setattr(weight_grad, "WIDE", 10)
     conv._depthwise_problem.cache_clear()
+    conv._depthwise_sums.cache_clear()
     try:
         compare(problem, last, "float32")
     finally:
         conv._depthwise_problem.cache_clear()
+        conv._depthwise_sums.cache_clear()
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu"])
@@ -118,6 +123,7 @@ def test_every_element_is_written(last, monkeypatch):
         x, w, b, dy, _, window = drawn(problem, last, "float32")
         assert np.isfinite(cpu.conv_forward(x, w, b, window)).all()
         assert np.isfinite(cpu.conv_input_grad(dy, w, None, window)).all()
+        assert np.isfinite(cpu.conv_weight_grad(x, dy, window)).all()
 
 
 @pytest.mark.parametrize("channels", [3, 21])
@@ -135,6 +141,10 @@ def test_infinities_reach_just_what_sees_them(channels, last):
         (cpu.conv_input_grad(x, w, None, window), reference.conv_input_grad),
     ):
         np.testing.assert_allclose(actual, operator(x.astype("f8"), w.astype("f8"), None, window), rtol=1e-5)
+    dy = stored(rng.uniform(1, 2, x.shape).astype("f4"), last)
+    dy[0, 0, 0, 3], dy[1, 2, 8, 16] = np.inf, -np.inf
+    expected = reference.conv_weight_grad(x.astype("f8"), dy.astype("f8"), window)
+    np.testing.assert_allclose(cpu.conv_weight_grad(x, dy, window), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])

@@ -74,8 +74,8 @@ def conv_weight_grad(x, dy, window):
         dw[...] = 0
     elif dw.size:
         sampling, offsets, _ = _forward_sampling(window)
-        if _is_depthwise(sampling) and not (last and sampling.filters > 1):
-            _depthwise_weight_grad(xs, errors, dws, sampling, offsets, last)
+        if _is_depthwise(sampling):
+            depthwise_weight_grad.weight_grad(xs, errors, dws, _depthwise_sums(window, last, xs.itemsize))
         elif not is_winograd_weight_grad(window, xs.dtype) or not winograd_weight_grad.sum_tiles(
             xs, errors, dws, sampling, offsets, last
         ):
@@ -116,19 +116,6 @@ def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     parallel_for(weight_grad.add_splits, rows, partial.size, partial, dw, sampling, splits, last)
 
 
-def _depthwise_weight_grad(xs, errors, dw, sampling, offsets, last):
-    work = dw.size * _pixels(sampling) / depthwise.SPEED
-    if last:
-        partial = np.empty(depthwise_weight_grad.SPLITS * dw.size, xs.dtype)
-        run = depthwise_weight_grad.depthwise_weight_grad_last
-        parallel_for(run, depthwise_weight_grad.SPLITS, work, xs, errors, partial, sampling, offsets)
-        add = depthwise_weight_grad.add_depthwise_splits
-        parallel_for(add, sampling.taps, partial.size, partial, dw, sampling.taps, sampling.groups)
-    else:
-        run = depthwise_weight_grad.depthwise_weight_grad_first
-        parallel_for(run, sampling.groups * sampling.filters, work, xs, errors, dw, sampling, offsets)
-
-
 def _is_depthwise(sampling):
     """Whether the depthwise kernels serve this problem."""
     return sampling.channels == 1 and sampling.groups > 1
@@ -138,6 +125,12 @@ def _is_depthwise(sampling):
 def _depthwise_problem(window, transposed, last, itemsize):
     """What the depthwise kernels are told of a forward pass or of an input gradient."""
     return depthwise.problem_of(_phases(window) if transposed else [_forward_sampling(window)], last, itemsize)
+
+
+@functools.lru_cache(maxsize=1024)
+def _depthwise_sums(window, last, itemsize):
+    """The same of a weight gradient."""
+    return depthwise_weight_grad.problem_of(*_forward_sampling(window), last, itemsize)
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again

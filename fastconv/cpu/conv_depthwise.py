@@ -14,6 +14,7 @@ from fastconv.cpu.conv_activation import activate
 from fastconv.cpu.conv_depthwise_copy import copy_box, planes_of, turn_back
 from fastconv.cpu.conv_depthwise_last import depthwise_last
 from fastconv.cpu.conv_depthwise_plan import (
+    FIRST,
     LAST,
     LEAST,
     MOST,
@@ -60,14 +61,12 @@ def problem_of(phases, last, itemsize):
     """The Problem of the phases [(Sampling, offsets, taps)] of one result."""
     shape, plan = shape_of(phases[0][0]), plan_of(phases)
     lanes = LANE_BYTES // itemsize
-    form, starts, reach = form_of(shape, lanes, last), _starts(shape.filters, lanes), reach_of(plan)
+    form, starts, reach = form_of(shape, lanes, last), starts_of(shape.filters, lanes), reach_of(plan)
     work = sum(s.taps * math.prod(s.count) for s, _, _ in phases) * shape.batch * shape.filters / SPEED
     if form == LAST:
         cut, blocks = walk_of(shape, reach, len(starts)), shape.batch
     else:
-        blocks = -(-shape.batch * shape.filters // lanes)  # few filters go on with those of the next image
-        if shape.filters >= lanes:
-            blocks = shape.batch * len(starts)
+        blocks = blocks_of(shape, lanes)
         cut = cut_of(shape, reach, form, blocks)
     packed = len(starts) * (plan.order.size + 1) * lanes
     return Problem(shape, plan, form, cut, starts, packed, blocks * math.prod(cut.count), work)
@@ -86,7 +85,14 @@ def convolve(xs, ws, bs, ys, problem, activation):
     activate(ys, None if relu else activation)
 
 
-def _starts(filters, lanes):
+def blocks_of(shape, lanes):
+    """How many vectors the filters of a batch are."""
+    if shape.filters >= lanes:
+        return shape.batch * -(-shape.filters // lanes)
+    return -(-shape.batch * shape.filters // lanes)
+
+
+def starts_of(filters, lanes):
     """The first filter of each block of filters. Fewer than lanes go on with the first filter of the next image."""
     if filters >= lanes:
         starts = [min(f, filters - lanes) for f in range(0, filters, lanes)]
@@ -133,7 +139,7 @@ def depthwise_boxes(first, last, x, w, y, shape, plan, cut, form, relu):
             box[2 * axis + 1] = min(shape.output[axis], box[2 * axis] + cut.band[axis])
         find_input(box, shape, plan)
         low, high = planes_of(block, weight_blocks, shape, form, planes, lanes)
-        copy_box(copy, x_at, x, planes, box, shape, form)
+        copy_box(copy, x_at, x, planes, 0, box, 6, shape.size, 1 if form == FIRST else shape.channels)
         row_pitch = (box[11] - box[10]) * lanes
         slice_pitch = (box[9] - box[8]) * row_pitch
         y_row = (box[5] - box[4]) * lanes
@@ -166,7 +172,7 @@ def depthwise_boxes(first, last, x, w, y, shape, plan, cut, form, relu):
                             strip_short(copy, x_at, step * lanes, lists, at, runs, count,
                                         w, at_w, results, target, y_pitch, 0, valid, relu)  # fmt: skip
                         at += list_size
-        turn_back(results, y_at, y, planes, box, shape, form, low, high)
+        turn_back(results, y_at, y, planes, box, shape.output, 1 if form == FIRST else shape.filters, low, high)
 
 
 @kernel

@@ -32,39 +32,39 @@ def planes_of(block, weight_blocks, shape, form, planes, lanes):
 
 
 @kernel
-def copy_box(copy, copy_at, x, planes, box, shape, form):
-    """copy[pixel, lane] = input positions box[6:12] of a block of planes."""
+def copy_box(copy, copy_at, x, planes, planes_at, box, box_at, size, pitch):
+    """copy[pixel, lane] = positions box[box_at:] of a block of planes; pitch: elements from a position to the next."""
     lanes = lanes_of(x)
-    rows, columns = box[9] - box[8], box[11] - box[10]
-    whole = columns == shape.size[2]
-    pitch = 1 if form == FIRST else shape.channels
+    d0, h0, c0 = box[box_at], box[box_at + 2], box[box_at + 4]
+    rows, columns = box[box_at + 3] - h0, box[box_at + 5] - c0
+    whole = columns == size[2]
     length = rows * columns if whole else columns
-    for d in range(box[7] - box[6]):
+    for d in range(box[box_at + 1] - d0):
         for h in range(1 if whole else rows):
             target = copy_at + (d * rows + h) * columns * lanes
-            at = (((box[6] + d) * shape.size[1] + box[8] + h) * shape.size[2] + box[10]) * pitch
+            at = (((d0 + d) * size[1] + h0 + h) * size[2] + c0) * pitch
             if pitch == 1 and length >= lanes:
                 for i in range(0, length, lanes):
                     j = min(i, length - lanes)
-                    transpose_in(x, planes, at + j, copy, target + j * lanes)
+                    transpose_in(x, planes, planes_at, at + j, copy, target + j * lanes)
             else:
                 for i in range(length):
                     for lane in range(lanes):
-                        put(copy, target + i * lanes + lane, get(x, planes[lane] + at + i * pitch))
+                        place = planes[planes_at + lane] + at + i * pitch
+                        put(copy, target + i * lanes + lane, get(x, place))
 
 
 @kernel
-def turn_back(results, results_at, y, planes, box, shape, form, low, high):
-    """Write the results [pixel, lane] of a box to the planes of lanes low to high."""
+def turn_back(results, results_at, y, planes, box, size, pitch, low, high):
+    """Write the results [pixel, lane] of positions box[0:6] to the planes of lanes low to high."""
     lanes = lanes_of(results)
     rows, columns = box[3] - box[2], box[5] - box[4]
-    whole = columns == shape.output[2]
-    pitch = 1 if form == FIRST else shape.filters
+    whole = columns == size[2]
     length = rows * columns if whole else columns
     for d in range(box[1] - box[0]):
         for h in range(1 if whole else rows):
             source = results_at + (d * rows + h) * columns * lanes
-            at = (((box[0] + d) * shape.output[1] + box[2] + h) * shape.output[2] + box[4]) * pitch
+            at = (((box[0] + d) * size[1] + box[2] + h) * size[2] + box[4]) * pitch
             if pitch == 1 and length >= lanes:
                 for i in range(0, length, lanes):
                     j = min(i, length - lanes)

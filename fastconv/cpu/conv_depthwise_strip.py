@@ -198,20 +198,20 @@ def lanes_of(typingctx, array):
 
 
 @intrinsic
-def transpose_in(typingctx, x, planes, at, out, out_at):
-    """out[out_at + i * lanes + l] = x[planes[l] + at + i], for as many pixels i as lanes l."""
+def transpose_in(typingctx, x, planes, planes_at, at, out, out_at):
+    """out[out_at + i * lanes + l] = x[planes[planes_at + l] + at + i], for as many pixels i as lanes l."""
 
     def codegen(context, builder, signature, args):
         e = Emitter(context, builder, signature, args, 0)
-        planes = e.start(1)
-        rows = [e.load(e.start(0, args[2], builder.load(e.move(planes, i)))) for i in range(e.lanes)]
-        target = e.start(3, args[4])
+        planes = e.start(1, args[2])
+        rows = [e.load(e.start(0, args[3], builder.load(e.move(planes, i)))) for i in range(e.lanes)]
+        target = e.start(4, args[5])
         for i, row in enumerate(_transposed(e, rows)):
             e.store(row, e.move(target, i * e.lanes))
         return context.get_dummy_value()
 
     i64 = types.int64
-    return types.void(x, planes, i64, out, i64), codegen
+    return types.void(x, planes, i64, i64, out, i64), codegen
 
 
 @intrinsic
