@@ -124,8 +124,11 @@ from fastconv.transfer import asarray
 
 # What stands on Numba, or is slow to import, is imported when it is first asked for.
 _ON_DEMAND = {
+    "amx": "fastconv.cpu.conv_amx",
+    "get_amx": "fastconv.cpu.conv_amx",
     "get_num_threads": "fastconv.cpu.threads",
     "get_winograd": "fastconv.cpu.conv_choice",
+    "set_amx": "fastconv.cpu.conv_amx",
     "set_num_threads": "fastconv.cpu.threads",
     "set_winograd": "fastconv.cpu.conv_choice",
     "show_config": "fastconv.config",
@@ -161,6 +164,7 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "amx",
     "any",
     "arange",
     "argmax",
@@ -193,6 +197,7 @@ __all__ = [
     "fuse",
     "gather",
     "ge",
+    "get_amx",
     "get_num_threads",
     "get_winograd",
     "grad",
@@ -247,6 +252,7 @@ __all__ = [
     "round",
     "rsqrt",
     "select",
+    "set_amx",
     "set_num_threads",
     "set_winograd",
     "show_config",

@@ -2,6 +2,7 @@
 
     3x3 and 3x3x3, not strided, many channels   Winograd, where conv_choice says so
     every input channel a group of its own      depthwise kernels
+    enough channels, filters and pixels         tiles of AMX, where the processor has them
     all else                                    implicit GEMM
 
 A strided input gradient is split into phases: the positions of dx that share the same taps. Each phase is
@@ -14,6 +15,7 @@ import math
 
 import numpy as np
 
+from fastconv.cpu import conv_amx as amx
 from fastconv.cpu import conv_bias_grad as bias_grad
 from fastconv.cpu import conv_depthwise as depthwise
 from fastconv.cpu import conv_depthwise_weight_grad as depthwise_weight_grad
@@ -22,6 +24,8 @@ from fastconv.cpu import conv_weight_grad as weight_grad
 from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
 from fastconv.cpu import conv_winograd as winograd
 from fastconv.cpu import conv_winograd_weight_grad as winograd_weight_grad
+from fastconv.cpu.conv_activation import activate
+from fastconv.cpu.conv_amx import is_amx
 from fastconv.cpu.conv_choice import is_winograd, is_winograd_weight_grad
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
@@ -41,7 +45,7 @@ def conv_forward(x, w, b, window, activation=None):
         depthwise.convolve(xs, flat(w), bs, ys, _depthwise_problem(window, False, last, xs.itemsize), activation)
     elif y.size:
         strides = _strides(window, transposed=False)
-        implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation)
+        _multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation)
     return narrowed(y, x)
 
 
@@ -61,7 +65,7 @@ def conv_input_grad(dy, w, b, window):
             implicit_gemm.fill(dxs, bs, window.batch, window.channels, last)
             phases = [phase for phase in phases if phase[2].size]
         for sampling, offsets, taps in phases:
-            implicit_gemm.multiply(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
+            _multiply(errors, w, bs, dxs, sampling, offsets, taps, strides, last)
     return narrowed(dx, dy)
 
 
@@ -98,6 +102,16 @@ def conv_bias_grad(dy):
         parallel_for(run, tasks, dy.size / bias_grad.SPEED, dense(dy, last), partial, sizes)
         db = partial.reshape(splits, channels).sum(axis=0)
     return db.astype(dy.dtype.newbyteorder("="))
+
+
+def _multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation=None):
+    """conv_implicit_gemm.multiply, on tiles of AMX where they serve."""
+    if is_amx(sampling, xs.dtype):
+        relu = activation == "relu"
+        if amx.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, relu):
+            activate(ys, None if relu else activation)
+            return
+    implicit_gemm.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation)
 
 
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):

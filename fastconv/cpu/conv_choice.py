@@ -20,7 +20,7 @@ _mode = None  # not chosen yet: the environment decides when it is first asked f
 _FEWEST, _FEWEST_AT_CORNERS = 16, 64
 # What a convolution costs for each pair of channel and filter, in multiply-adds: transforming a filter, and a tile of
 # either side, shared by all that it meets on the other.
-_FILTER_COST, _TILE_COST = 250, 600
+_FILTER_COST, _TILE_COST = 600, 800
 _ROWS = 8  # tiles that are multiplied at a time, at least
 # The same for a weight gradient, whose tiles are shared by a block of about so many channels or filters: their sums are
 # 600 KB in float32.
