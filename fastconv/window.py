@@ -9,6 +9,7 @@ and positions outside the input are padding. Letters and formulas: Dumoulin & Vi
 arXiv:1603.07285.
 """
 
+import functools
 import math
 import operator as _operator
 from typing import NamedTuple
@@ -103,56 +104,10 @@ class Window(NamedTuple):
             ShapeError: Shapes disagree or a number is out of range.
             DTypeError: A dtype is unsupported or mixed, or an argument is no array or no int.
         """
-        name = f"conv{rank}d"
-        _check_conv_arrays(name, input, weight, bias, rank)
-        stride = per_axis(name, "stride", stride, rank, least=1)
-        dilation = per_axis(name, "dilation", dilation, rank, least=1)
-        groups = _check_groups(name, groups)
-        batch, channels, *size = input.shape
-        filters, _, *kernel = weight.shape
-        if channels % groups:
-            raise ShapeError(name, "groups", groups, f"a divisor of the {channels} channels of input")
-        if filters % groups:
-            raise ShapeError(name, "groups", groups, f"a divisor of the {filters} filters of weight")
-        if weight.shape[1] != channels // groups:
-            raise ShapeError(
-                name,
-                "weight",
-                list(weight.shape),
-                f"[K, {channels // groups}, ...], C // groups channels for input {list(input.shape)} "
-                f"and groups={groups}",
-            )
-        _check_bias(name, bias, filters)
-        padding = conv_padding(name, padding, stride, dilation, kernel, rank)
-        if 0 in size and batch and channels:
-            raise ShapeError(name, "input", list(input.shape), "at least one position on every spatial axis")
-        output = []
-        for i in range(rank):
-            span = dilation[i] * (kernel[i] - 1) + 1
-            padded = size[i] + sum(padding[i])
-            if span > padded:
-                raise ShapeError(
-                    name,
-                    "weight",
-                    f"a kernel that spans {span} positions of axis {i + 2}",
-                    f"at most the {padded} positions of the padded input",
-                )
-            output.append((padded - span) // stride[i] + 1)
-        return _addressable(
-            cls(
-                name,
-                batch,
-                channels,
-                filters,
-                groups,
-                tuple(size),
-                tuple(kernel),
-                stride,
-                dilation,
-                padding,
-                tuple(output),
-            )
-        )
+        _check_conv_arrays(f"conv{rank}d", input, weight, bias, rank)
+        options = stride, padding, dilation, groups
+        find = _conv_window if all(map(_is_plain, options)) else _conv_window.__wrapped__
+        return find(input.shape, weight.shape, None if bias is None else bias.shape, *options, rank)
 
     @classmethod
     def conv_transpose(cls, input, weight, bias, stride, padding, output_padding, groups, dilation, rank):
@@ -177,57 +132,10 @@ class Window(NamedTuple):
             ShapeError: Shapes disagree or a number is out of range.
             DTypeError: A dtype is unsupported or mixed, or an argument is no array or no int.
         """
-        name = f"conv_transpose{rank}d"
-        _check_conv_arrays(name, input, weight, bias, rank)
-        stride = per_axis(name, "stride", stride, rank, least=1)
-        dilation = per_axis(name, "dilation", dilation, rank, least=1)
-        extra = per_axis(name, "output_padding", output_padding, rank, least=0)
-        groups = _check_groups(name, groups)
-        padding = padding_pairs(name, padding, rank)
-        batch, channels, *size = input.shape
-        kernel = weight.shape[2:]
-        filters = weight.shape[1] * groups
-        if channels % groups:
-            raise ShapeError(name, "groups", groups, f"a divisor of the {channels} channels of input")
-        if weight.shape[0] != channels:
-            raise ShapeError(
-                name, "weight", list(weight.shape), f"[{channels}, ...], the channels of input {list(input.shape)}"
-            )
-        if filters == 0:
-            raise ShapeError(name, "weight", list(weight.shape), "at least one filter")
-        _check_bias(name, bias, filters)
-        result = []
-        for i in range(rank):
-            if extra[i] >= max(stride[i], dilation[i]):
-                raise ShapeError(
-                    name,
-                    "output_padding",
-                    extra[i],
-                    f"less than stride or dilation, {stride[i]} and {dilation[i]} on axis {i + 2}",
-                )
-            if size[i] == 0 and batch:
-                raise ShapeError(name, "input", list(input.shape), "at least one position on every spatial axis")
-            full = (size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + extra[i]
-            result.append(full - sum(padding[i]))
-            if result[i] < 1:
-                raise ShapeError(
-                    name, "padding", sum(padding[i]), f"less than the {full} positions of the result on axis {i + 2}"
-                )
-        return _addressable(
-            cls(
-                name,
-                batch,
-                filters,
-                channels,
-                groups,
-                tuple(result),
-                tuple(kernel),
-                stride,
-                dilation,
-                padding,
-                tuple(size),
-            )
-        )
+        _check_conv_arrays(f"conv_transpose{rank}d", input, weight, bias, rank)
+        options = stride, padding, output_padding, groups, dilation
+        find = _conv_transpose_window if all(map(_is_plain, options)) else _conv_transpose_window.__wrapped__
+        return find(input.shape, weight.shape, None if bias is None else bias.shape, *options, rank)
 
     @classmethod
     def pool(cls, operator, input, kernel_size, stride, padding, dilation, ceil_mode, rank):
@@ -252,36 +160,137 @@ class Window(NamedTuple):
             DTypeError: input is no floating array, or an argument is no int.
         """
         check_images(operator, "input", input, rank)
-        kernel = per_axis(operator, "kernel_size", kernel_size, rank, least=1)
-        # torch spells "the kernel's own stride" both as None and as an empty tuple.
-        unset = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
-        stride = kernel if unset else per_axis(operator, "stride", stride, rank, least=1)
-        dilation = per_axis(operator, "dilation", dilation, rank, least=1)
-        padding = padding_pairs(operator, padding, rank)
-        batch, channels, *size = input.shape
-        output = []
-        for i in range(rank):
-            span = dilation[i] * (kernel[i] - 1) + 1
-            if max(padding[i]) > kernel[i] // 2:  # PyTorch's limit: dilation does not widen it
-                raise ShapeError(operator, "padding", list(padding[i]), f"at most half the kernel: {kernel[i] // 2}")
-            if size[i] == 0:
-                raise ShapeError(operator, "input", list(input.shape), "at least one position on every spatial axis")
-            padded = size[i] + sum(padding[i])
-            rest = padded - span
-            count = (rest + (stride[i] - 1 if ceil_mode else 0)) // stride[i] + 1
-            if ceil_mode and (count - 1) * stride[i] >= size[i] + padding[i][0]:
-                count -= 1  # a window that starts in the padding after the input sees nothing
-            if count < 1:
-                raise ShapeError(
-                    operator,
-                    "kernel_size",
-                    f"a window that spans {span} positions of axis {i + 2}",
-                    f"at most the {padded} positions of the padded input",
-                )
-            output.append(count)
-        return _addressable(
-            cls(operator, batch, channels, channels, 1, tuple(size), kernel, stride, dilation, padding, tuple(output))
+        options = kernel_size, stride, padding, dilation
+        find = _pool_window if all(map(_is_plain, options)) else _pool_window.__wrapped__
+        return find(operator, input.shape, *options, bool(ceil_mode), rank)
+
+
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
+def _conv_window(input, weight, bias, stride, padding, dilation, groups, rank):
+    """The Window of Window.conv for arrays of these shapes."""
+    name = f"conv{rank}d"
+    stride = per_axis(name, "stride", stride, rank, least=1)
+    dilation = per_axis(name, "dilation", dilation, rank, least=1)
+    groups = _check_groups(name, groups)
+    batch, channels, *size = input
+    filters, _, *kernel = weight
+    if channels % groups:
+        raise ShapeError(name, "groups", groups, f"a divisor of the {channels} channels of input")
+    if filters % groups:
+        raise ShapeError(name, "groups", groups, f"a divisor of the {filters} filters of weight")
+    if weight[1] != channels // groups:
+        raise ShapeError(
+            name,
+            "weight",
+            list(weight),
+            f"[K, {channels // groups}, ...], C // groups channels for input {list(input)} and groups={groups}",
         )
+    _check_bias(name, bias, filters)
+    padding = conv_padding(name, padding, stride, dilation, kernel, rank)
+    if 0 in size and batch and channels:
+        raise ShapeError(name, "input", list(input), "at least one position on every spatial axis")
+    output = []
+    for i in range(rank):
+        span = dilation[i] * (kernel[i] - 1) + 1
+        padded = size[i] + sum(padding[i])
+        if span > padded:
+            raise ShapeError(
+                name,
+                "weight",
+                f"a kernel that spans {span} positions of axis {i + 2}",
+                f"at most the {padded} positions of the padded input",
+            )
+        output.append((padded - span) // stride[i] + 1)
+    return _addressable(
+        Window(
+            name, batch, channels, filters, groups, tuple(size), tuple(kernel), stride, dilation, padding, tuple(output)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _conv_transpose_window(input, weight, bias, stride, padding, output_padding, groups, dilation, rank):
+    """The Window of Window.conv_transpose for arrays of these shapes."""
+    name = f"conv_transpose{rank}d"
+    stride = per_axis(name, "stride", stride, rank, least=1)
+    dilation = per_axis(name, "dilation", dilation, rank, least=1)
+    extra = per_axis(name, "output_padding", output_padding, rank, least=0)
+    groups = _check_groups(name, groups)
+    padding = padding_pairs(name, padding, rank)
+    batch, channels, *size = input
+    kernel = weight[2:]
+    filters = weight[1] * groups
+    if channels % groups:
+        raise ShapeError(name, "groups", groups, f"a divisor of the {channels} channels of input")
+    if weight[0] != channels:
+        raise ShapeError(name, "weight", list(weight), f"[{channels}, ...], the channels of input {list(input)}")
+    if filters == 0:
+        raise ShapeError(name, "weight", list(weight), "at least one filter")
+    _check_bias(name, bias, filters)
+    result = []
+    for i in range(rank):
+        if extra[i] >= max(stride[i], dilation[i]):
+            raise ShapeError(
+                name,
+                "output_padding",
+                extra[i],
+                f"less than stride or dilation, {stride[i]} and {dilation[i]} on axis {i + 2}",
+            )
+        if size[i] == 0 and batch:
+            raise ShapeError(name, "input", list(input), "at least one position on every spatial axis")
+        full = (size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 + extra[i]
+        result.append(full - sum(padding[i]))
+        if result[i] < 1:
+            raise ShapeError(
+                name, "padding", sum(padding[i]), f"less than the {full} positions of the result on axis {i + 2}"
+            )
+    return _addressable(
+        Window(
+            name, batch, filters, channels, groups, tuple(result), tuple(kernel), stride, dilation, padding, tuple(size)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _pool_window(operator, input, kernel_size, stride, padding, dilation, ceil_mode, rank):
+    """The Window of Window.pool for an array of this shape."""
+    kernel = per_axis(operator, "kernel_size", kernel_size, rank, least=1)
+    # torch spells "the kernel's own stride" both as None and as an empty tuple.
+    unset = stride is None or (isinstance(stride, (tuple, list)) and len(stride) == 0)
+    stride = kernel if unset else per_axis(operator, "stride", stride, rank, least=1)
+    dilation = per_axis(operator, "dilation", dilation, rank, least=1)
+    padding = padding_pairs(operator, padding, rank)
+    batch, channels, *size = input
+    output = []
+    for i in range(rank):
+        span = dilation[i] * (kernel[i] - 1) + 1
+        if max(padding[i]) > kernel[i] // 2:  # PyTorch's limit: dilation does not widen it
+            raise ShapeError(operator, "padding", list(padding[i]), f"at most half the kernel: {kernel[i] // 2}")
+        if size[i] == 0:
+            raise ShapeError(operator, "input", list(input), "at least one position on every spatial axis")
+        padded = size[i] + sum(padding[i])
+        rest = padded - span
+        count = (rest + (stride[i] - 1 if ceil_mode else 0)) // stride[i] + 1
+        if ceil_mode and (count - 1) * stride[i] >= size[i] + padding[i][0]:
+            count -= 1  # a window that starts in the padding after the input sees nothing
+        if count < 1:
+            raise ShapeError(
+                operator,
+                "kernel_size",
+                f"a window that spans {span} positions of axis {i + 2}",
+                f"at most the {padded} positions of the padded input",
+            )
+        output.append(count)
+    return _addressable(
+        Window(operator, batch, channels, channels, 1, tuple(size), kernel, stride, dilation, padding, tuple(output))
+    )
+
+
+def _is_plain(option):
+    """Whether equal options mean the same: True is 1, but is refused."""
+    if type(option) is tuple:
+        return all(type(value) is int for value in option)
+    return option is None or type(option) is int or type(option) is str
 
 
 def adaptive_output(operator, input, output_size, rank, one_of_nothing=False):
@@ -404,8 +413,8 @@ def _addressable(window):
 
 
 def _check_bias(operator, bias, filters):
-    if bias is not None and bias.shape != (filters,):
-        raise ShapeError(operator, "bias", list(bias.shape), f"[{filters}], one a filter")
+    if bias is not None and bias != (filters,):
+        raise ShapeError(operator, "bias", list(bias), f"[{filters}], one a filter")
 
 
 def _check_groups(operator, groups):

@@ -200,3 +200,21 @@ def test_adaptive_output():
 def test_zero_batch_and_zero_channels_are_windows():
     assert conv(images(0, 4, 6, 6), W).output_shape == (0, 8, 4, 4)
     assert conv(images(2, 0, 6, 6), images(8, 0, 3, 3)).output_shape == (2, 8, 4, 4)
+
+
+def test_what_is_remembered_is_refused_all_the_same():
+    x, w = images(1, 2, 5, 5), images(2, 2, 3, 3)
+    assert conv(x, w, stride=1, groups=1) is conv(x, w, stride=1, groups=1)
+    assert conv(x, w, stride=[1, 1]) == conv(x, w, stride=(1, 1)) == conv(x, w, stride=np.int64(1))
+    for stride in (True, 1.0, (1, True), (1.0, 1)):
+        with pytest.raises(DTypeError, match="stride"):
+            conv(x, w, stride=stride)
+    for _ in range(2):  # a refusal is not remembered in place of a Window
+        with pytest.raises(ShapeError, match="kernel that spans"):
+            conv(x, images(2, 2, 7, 3))
+        with pytest.raises(DTypeError, match="weight"):
+            conv(x, w.astype("float64"))
+        assert Window.pool("max_pool2d", x, 2, None, 0, 1, False, 2).output == (2, 2)
+        assert Window.pool("max_pool2d", x, 2, None, 0, 1, True, 2).output == (3, 3)
+        with pytest.raises(DTypeError, match="kernel_size"):
+            Window.pool("max_pool2d", x, (2, 2.0), None, 0, 1, False, 2)
