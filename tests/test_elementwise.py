@@ -1,6 +1,7 @@
 """Elementwise functions: PyTorch's values, dtypes, gradients and refusals; the same however arrays are stored."""
 
 import itertools
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -413,3 +414,12 @@ def test_large_arrays_are_combined_as_numpy_combines_them(name, dtype):
             assert np.array_equal(y, expected, equal_nan=True) and y.dtype == expected.dtype
             signs = np.isnan(expected) | (np.signbit(y) == np.signbit(expected))
             assert signs.all()
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "exp"])
+def test_a_function_whose_gradient_reads_the_result_lets_go_of_its_input(name):
+    x = tensor(np.ones(3), requires_grad=True) * 2
+    alive = weakref.ref(x)
+    y = getattr(F, name)(x)
+    del x
+    assert alive() is None and y.requires_grad

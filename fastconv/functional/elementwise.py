@@ -139,17 +139,17 @@ def fused(name, function, input, gradient, *parameters):
     """
     x = floats(name, "input", input)
     y = backend.of(x).unary_forward(x, function, parameters)
-    reads_output = FUNCTIONS[function].reads == "output"
+    kept = None if FUNCTIONS[function].reads == "output" else input  # which else would live as long as the result
 
     def rule(dy, y):
-        v = y if reads_output else input
+        v = y if kept is None else kept
         if is_grad_enabled():
             dtype, wide = dy.dtype, accumulator(dy.dtype)
             return (lambda: cast(gradient(cast(dy, wide), cast(v, wide)), dtype),)
         served_by = backend.of(raw(dy), raw(v))
         return (lambda: Tensor(served_by.unary_input_grad(raw(dy), raw(v), function, parameters)),)
 
-    return record(name, y, (input,), rule, () if reads_output else (input,), reads_output)
+    return record(name, y, (input,), rule, () if kept is None else (kept,), kept is None)
 
 
 def _unary(name, what, compute, gradient, reads, integers=False):
