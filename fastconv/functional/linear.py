@@ -5,7 +5,7 @@ import math
 import numpy
 
 from fastconv import backend
-from fastconv.arrays import HALVES, check_float, check_same_dtype
+from fastconv.arrays import HALVES, check_float, check_same_dtype, name_of
 from fastconv.autograd import arrays, read_by_gradients, record
 from fastconv.errors import DTypeError, ShapeError
 from fastconv.functional import reduction
@@ -106,6 +106,8 @@ def linear(input, weight, bias=None):
     if w.ndim == 1:
         y = linear(input, unsqueeze(weight, 0), None if bias is None else unsqueeze(bias, 0))
         return squeeze(y, -1)
+    if x.ndim == 2:
+        return _linear(input, weight, bias)
     rows = reshape(input, math.prod(x.shape[:-1]), x.shape[-1])
     return reshape(_linear(rows, weight, bias), *x.shape[:-1], w.shape[0])
 
@@ -178,7 +180,7 @@ def bilinear(input1, input2, weight, bias=None):
 def _linear(x, w, b):
     """y [M, K] of x [M, L], w [K, L] and b [K] or None."""
     plain_x, plain_w, plain_b = arrays(x, w, b)
-    wide = "float32" if b is not None and plain_x.dtype.name in HALVES else plain_x.dtype  # to round once
+    wide = "float32" if b is not None and name_of(plain_x.dtype) in HALVES else plain_x.dtype  # to round once
     served_by = backend.of(plain_x, plain_w, plain_b)
     y = served_by.matmul(plain_x.astype(wide, copy=False), plain_w.astype(wide, copy=False).T)
     if b is not None:
