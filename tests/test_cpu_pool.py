@@ -29,6 +29,7 @@ WINDOWS = [
     (1, 2, 0, 1, True),
     (3, 3, 1, 2, False),
     (3, 1, 2, 3, True),
+    (7, 1, 3, 1, False),
 ]
 # size and output: one cell, even and uneven ones, more cells than positions
 CELLS = [

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_sum
+from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_sum, pool_sum_windows
 from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
 from fastconv.cpu.pool_max import max_bins_first, max_pool_last, max_windows_first
 from fastconv.cpu.threads import parallel_for
@@ -71,8 +71,8 @@ def avg_pool_forward(x, window, count_include_pad, divisor_override):
 
 def avg_pool_input_grad(dy, window, count_include_pad, divisor_override):
     """dx [N, C, *size]; see fastconv.backend."""
-    bins, divisors = pool_bins.averaged_window(window, bool(count_include_pad), divisor_override)
-    return _sum_pool(dy, window.size, pool_bins.transposed(bins), factors=1 / divisors)
+    bins, factors = pool_bins.averaged_window_back(window, bool(count_include_pad), divisor_override)
+    return _sum_pool(dy, window.size, bins, factors=factors)
 
 
 def adaptive_avg_pool_forward(x, output_size):
@@ -85,8 +85,8 @@ def adaptive_avg_pool_forward(x, output_size):
 def adaptive_avg_pool_input_grad(dy, size):
     """dx [N, C, *size]; see fastconv.backend."""
     size = tuple(size)
-    bins, divisors = pool_bins.averaged_cells(*_laid_out(dy, size, dy.shape[2:]))
-    return _sum_pool(dy, size, pool_bins.transposed(bins), factors=1 / divisors)
+    bins, factors = pool_bins.averaged_cells_back(*_laid_out(dy, size, dy.shape[2:]))
+    return _sum_pool(dy, size, bins, factors=factors)
 
 
 def pool_gather(x, indices):
@@ -165,12 +165,15 @@ def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):
     y, ys = empty((*x.shape[:2], *output), xs.dtype, last)
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
-        mode = pool_sum.mode_of(bins.geometry, forward=divisors.size > 0) if lanes == 1 else pool_sum.BY_BIN
-        parallel_for(
-            pool_sum.sum_bins, planes * _rows(bins), max(x.size, y.size) / _SUMS,
-            xs, ys, lanes, mode, bins.geometry, bins.starts, bins.stops,
-            factors.astype(xs.dtype), divisors.astype(xs.dtype),
-        )  # fmt: skip
+        tasks, work = planes * _rows(bins), max(x.size, y.size) / _SUMS
+        rest = (*bins[:3], factors.astype(xs.dtype), divisors.astype(xs.dtype))
+        if last and pool_bins.overlap_little(bins.geometry):
+            parallel_for(pool_sum_windows.sum_bins_last, tasks, work, xs, ys, lanes, *rest)
+        elif not last and bins.geometry[pool_bins.EVEN] == 1:
+            parallel_for(pool_sum_windows.sum_windows_first, tasks, work, xs, ys, factors.size > 0, *rest)
+        else:
+            mode = pool_sum.mode_of(bins.geometry, lanes)
+            parallel_for(pool_sum.sum_bins, tasks, work, xs, ys, lanes, mode, *rest)
     return narrowed(y, x)
 
 

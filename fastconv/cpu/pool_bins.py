@@ -86,6 +86,20 @@ def averaged_cells(size, output):
     return bins, (bins.stops - bins.starts).astype(float)
 
 
+@functools.lru_cache(maxsize=1024)
+def averaged_window_back(window, count_include_pad, divisor_override):
+    """(transposed Bins, factors) of an average pooling; what a bin gives to an element is times a product of them."""
+    bins, divisors = averaged_window(window, count_include_pad, divisor_override)
+    return transposed(bins), 1 / divisors
+
+
+@functools.lru_cache(maxsize=1024)
+def averaged_cells_back(size, output):
+    """(transposed Bins, factors) of an adaptive average pooling."""
+    bins, divisors = averaged_cells(size, output)
+    return transposed(bins), 1 / divisors
+
+
 def transposed(bins):
     """The Bins that lead back: which bins cover each input position. For bins of step 1.
 
@@ -101,9 +115,19 @@ def transposed(bins):
         stops.append(np.searchsorted(start, positions, side="right"))
     geometry = bins.geometry.copy()
     geometry[SIZE:OUTPUT], geometry[OUTPUT:STEP] = output, size
+    geometry[SLICES], geometry[ROWS], covering = (
+        np.max(stop - start, initial=0) for start, stop in zip(starts, stops, strict=True)
+    )
     if geometry[STRIDE] > 2 or geometry[EVEN] == 0:
-        geometry[TAPS], geometry[EVEN] = np.max(stops[2] - starts[2]), 0
+        geometry[TAPS], geometry[EVEN] = covering, 0
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops), np.empty(0, np.int64))
+
+
+def overlap_little(geometry):
+    """Whether to read every element of a bin is at most twice the work of sums of columns and of sums of those."""
+    rows, taps = geometry[ROWS] * geometry[SLICES], geometry[TAPS]
+    columns = geometry[SIZE + 2] / geometry[OUTPUT + 2]  # a bin
+    return rows * taps <= 2 * (rows * columns + taps) + 4
 
 
 def _spans(window):

@@ -24,7 +24,7 @@ from fastconv.cpu.vectors import (
     odd_lanes,
     splat,
     store,
-    store_first,
+    store_within,
     wins,
 )
 
@@ -86,12 +86,8 @@ def max_windows_first(first, last, x, y, indices, narrow, geometry, starts, stop
                 larger = wins(value, best)
                 best, at = choose(larger, value, best), choose(larger, place, at)
             at = add(at, load(shifts, q, PAIR))
-            if width_out - q >= PAIR:
-                store(y, row + q, best)
-                store(indices, row + q, at)
-            else:
-                store_first(y, row + q, best, width_out - q)
-                store_first(indices, row + q, at, width_out - q)
+            store_within(y, row + q, best, width_out - q)
+            store_within(indices, row + q, at, width_out - q)
         if not in_window:
             _mark_empty(indices, row, starts, stops, inner, width_out, 1, competing == 0)
         p += 1  # divisions would take longer than a short row
@@ -214,12 +210,8 @@ def _competition(lanes):
                 place = add(place, following)
                 source += step * channels
                 w += step
-        if left >= lanes:
-            store(y, to + c, best)
-            store(indices, to + c, at)
-        else:
-            store_first(y, to + c, best, left)
-            store_first(indices, to + c, at, left)
+        store_within(y, to + c, best, left)
+        store_within(indices, to + c, at, left)
 
     return compete
 

@@ -23,7 +23,7 @@ from fastconv.cpu.vectors import (
     load_first,
     splat,
     store,
-    store_first,
+    store_within,
 )
 
 # Places in a sizes array: one number an axis each.
@@ -116,12 +116,12 @@ def max_input_grad_first(first, last, dy, taps, dx, sizes, covering):
         if stride == 1:
             for i in range(0, width, PAIR):
                 won = _won(shares, wanted, sources, places, competing, shifts, numbers, 0, columns, i)
-                _store(dx, to + i, won, width - i)
+                store_within(dx, to + i, won, width - i)
         elif stride == 2:  # both phases at once are whole vectors of dx
             for i in range(0, count, PAIR):
                 even = _won(shares, wanted, sources, places, competing, shifts, numbers, 0, begins[1], i)
                 odd = _won(shares, wanted, sources, places, competing, shifts, numbers, begins[1], columns, i)
-                _store(dx, to + 2 * i, interleave(even, odd), width - 2 * i)
+                store_within(dx, to + 2 * i, interleave(even, odd), width - 2 * i)
         else:
             for phase in range(min(stride, width)):
                 begin, end = begins[phase], begins[phase + 1]
@@ -156,15 +156,6 @@ def _won(shares, wanted, sources, places, rows, shifts, numbers, begin, end, i):
             wins = equals(load(wanted, at, PAIR), splat(wanted, place + get(numbers, t), PAIR))
             won = choose(wins, add(won, load(shares, at, PAIR)), won)
     return won
-
-
-@pasted
-def _store(dx, to, value, left):
-    """Store a vector, or the first lanes of it that are left."""
-    if left >= value.lanes:
-        store(dx, to, value)
-    else:
-        store_first(dx, to, value, left)
 
 
 @kernel
@@ -213,10 +204,7 @@ def _winning(lanes):
             else:
                 share, tap = load_first(dy, at, lanes, left, 0), load_first(taps, at, lanes, left, 0)
             won = choose(equals(tap, splat(taps, get(places, t), lanes)), add(won, share), won)
-        if left >= lanes:
-            store(dx, to + c, won)
-        else:
-            store_first(dx, to + c, won, left)
+        store_within(dx, to + c, won, left)
 
     return win
 

@@ -1,25 +1,23 @@
-"""The one kernel of average pooling: windows and adaptive cells, forward and back, both memory formats.
+"""Average pooling by sums of columns: windows and adaptive cells, forward and back, both memory formats.
 
     y[p] = sum over the positions i of bin p of x[i] / before[i],  divided by after[p]
 
 Divisors are products over the axes; forward there are none before, back none after. A bin is a box: rows
 are summed first, all columns at once, then the columns of each bin. x is [planes, D, H, W, lanes], with
-one lane a plane for channels first and all channels as lanes for channels last.
+one lane a plane for channels first and all channels as lanes for channels last. What registers serve
+better is in fastconv.cpu.pool_sum_windows.
 """
 
 import numpy as np
 
 from fastconv.cpu.jit import get, inline, kernel, put
-from fastconv.cpu.pool_bins import BEFORE, EVEN, OUTPUT, SIZE, STRIDE, TAPS
+from fastconv.cpu.pool_bins import OUTPUT, SIZE, TAPS
 
-# How the columns are summed: bin by bin; or, of one lane and all bins at once, tap by tap of any bins, of
-# evenly spaced windows, or back from windows that are 1 or 2 columns apart.
-BY_BIN, BY_TAP, WINDOWS, SPREAD = 0, 1, 2, 3
+# How the columns are summed: bin by bin; or, of one lane and all bins at once, tap by tap.
+BY_BIN, BY_TAP = 0, 1
 
 # Bins of more columns than this are vectors themselves.
 _MOST_TAPS = 8
-# A spread is summed in multiples of this: what is left over after whole vectors would take longer than they do.
-_WHOLE_VECTORS = 32
 
 
 @kernel
@@ -27,17 +25,9 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
     """y from x; factors [D + H + W] are 1 / before, divisors are those after, or empty. A task is one row of y."""
     depth, height, width = geometry[SIZE], geometry[SIZE + 1], geometry[SIZE + 2]
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
-    taps, stride, before = geometry[TAPS], geometry[STRIDE], geometry[BEFORE]
     inner = depth_out + height_out
     one = x.dtype.type(1)
-    margin, length = 0, width + 1  # zeros around the columns save all questions about what lies inside
-    if mode == WINDOWS:
-        margin, length = before, max((width_out - 1) * stride + taps, before + width)
-    elif mode == SPREAD:
-        margin = taps // stride
-        length = margin + max(width, (width_out + before) // stride + 1) + _WHOLE_VECTORS
-    columns = np.zeros(length * lanes, x.dtype)
-    phases = np.empty(2 * length, x.dtype)
+    columns = np.zeros((width + 1) * lanes, x.dtype)  # a zero behind them stands for those that a bin lacks
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out
         plane = task // (height_out * depth_out) * depth
@@ -53,28 +43,19 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
                 factor = factors[d] * factors[depth + h] if factors.size > 0 else one
                 if rows == 0:
                     for i in range(width * lanes):
-                        put(columns, margin + i, factor * get(x, line + i))
+                        put(columns, i, factor * get(x, line + i))
                 else:
                     for i in range(width * lanes):
-                        put(columns, margin + i, get(columns, margin + i) + factor * get(x, line + i))
+                        put(columns, i, get(columns, i) + factor * get(x, line + i))
                 rows += 1
         if rows == 0:
             for i in range(width * lanes):
-                put(columns, margin + i, 0)
+                put(columns, i, 0)
         if factors.size > 0:
-            _scale_columns(columns, margin, width, lanes, factors, depth + height)
+            _scale_columns(columns, width, lanes, factors, depth + height)
         share = divisors[o] * divisors[depth_out + p] if divisors.size > 0 else one
-        if mode == WINDOWS:
-            if stride == 1:
-                _sum_windows(columns, y, row, width_out, taps, 1)
-            elif stride == 2:
-                _sum_windows(columns, y, row, width_out, taps, 2)
-            else:
-                _sum_windows(columns, y, row, width_out, taps, stride)
-        elif mode == SPREAD:
-            _spread_windows(columns, phases, y, row, margin, width_out, taps, stride, before)
-        elif mode == BY_TAP:
-            _sum_taps(columns, y, row, width_out, taps, starts, stops, inner, width)
+        if mode == BY_TAP:
+            _sum_taps(columns, y, row, width_out, geometry[TAPS], starts, stops, inner, width)
         else:
             for q in range(width_out):
                 _sum_bin(columns, y, row + q * lanes, starts[inner + q], stops[inner + q], lanes)
@@ -89,11 +70,11 @@ def _same_bin(starts, stops, p):
 
 
 @inline
-def _scale_columns(columns, margin, width, lanes, factors, offset):
+def _scale_columns(columns, width, lanes, factors, offset):
     """Multiply each column by its factor."""
     if lanes == 1:
         for w in range(width):
-            put(columns, margin + w, get(columns, margin + w) * get(factors, offset + w))
+            put(columns, w, get(columns, w) * get(factors, offset + w))
     else:
         for w in range(width):
             factor = factors[offset + w]
@@ -147,49 +128,6 @@ def _sum_taps(columns, y, row, width_out, taps, starts, stops, inner, zero):
             put(y, row + q, get(y, row + q) + get(columns, w if w < get(stops, inner + q) else zero))
 
 
-@inline
-def _sum_windows(columns, y, row, width_out, taps, stride):
-    """y[q] = sum over s of columns[q * stride + s]."""
-    for q in range(width_out):
-        put(y, row + q, get(columns, q * stride))
-    for s in range(1, taps):
-        for q in range(width_out):
-            put(y, row + q, get(y, row + q) + get(columns, q * stride + s))
-
-
-@inline
-def _spread_windows(columns, phases, y, row, margin, width_out, taps, stride, before):
-    """y[w] = sum over the windows that cover w; those of every second w are equally far back at stride 2."""
-    if stride == 1:
-        _sum_phase(columns, margin + before, taps, y, row, width_out)
-        return
-    half, count = phases.size // 2, -(-width_out // (2 * _WHOLE_VECTORS)) * _WHOLE_VECTORS
-    for start in range(2):
-        newest, windows = margin + (start + before) // 2, (taps + 1 - (start + before) % 2) // 2
-        _sum_phase(columns, newest, windows, phases, start * half, count)
-    for i in range(width_out // 2):  # both phases at once fill whole vectors
-        put(y, row + 2 * i, get(phases, i))
-        put(y, row + 2 * i + 1, get(phases, half + i))
-    if width_out % 2 == 1:
-        put(y, row + width_out - 1, get(phases, width_out // 2))
-
-
-@inline
-def _sum_phase(columns, newest, windows, target, at, count):
-    """target[at + i] = sum over m of columns[newest + i - m], m below `windows`."""
-    if windows == 0:
-        for i in range(count):
-            put(target, at + i, 0)
-        return
-    for i in range(count):
-        put(target, at + i, get(columns, newest + i))
-    for m in range(1, windows):
-        for i in range(count):
-            put(target, at + i, get(target, at + i) + get(columns, newest + i - m))
-
-
-def mode_of(geometry, forward):
-    """How sum_bins is to sum the columns of one lane."""
-    if geometry[EVEN] == 1:
-        return WINDOWS if forward else SPREAD
-    return BY_TAP if geometry[TAPS] <= _MOST_TAPS else BY_BIN
+def mode_of(geometry, lanes):
+    """How sum_bins is to sum the columns."""
+    return BY_TAP if lanes == 1 and geometry[TAPS] <= _MOST_TAPS else BY_BIN

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, models, overload_attribute, register_model
 
-from fastconv.cpu.jit import element
+from fastconv.cpu.jit import element, pasted
 from fastconv.cpu.microkernel import TILE
 
 LANES = TILE.vector_bits // 32
@@ -148,6 +148,15 @@ def store_first(typingctx, array, index, value, count):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value, types.int64), codegen
+
+
+@pasted
+def store_within(array, index, value, left):
+    """Store a whole vector where so many lanes are left, otherwise the first of it."""
+    if left >= value.lanes:
+        store(array, index, value)
+    else:
+        store_first(array, index, value, left)
 
 
 @intrinsic(prefer_literal=True)
