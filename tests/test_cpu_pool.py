@@ -105,7 +105,7 @@ def check_window(window, last, dtype):
 
     dy = stored(rng.standard_normal(window.output_shape).astype(dtype), last)
     taps = int(np.prod(window.kernel))
-    if holds_elements(window):
+    if holds_elements(window) and taps <= 256:
         check_in_window(window, x, y, indices, dy)
     if indices.min() >= 0:  # what dilation left without an element has no index
         np.testing.assert_array_equal(

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_sum, pool_sum_windows
+from fastconv.cpu import pool_bins, pool_indices, pool_max_grad, pool_planes, pool_sum, pool_sum_windows
 from fastconv.cpu.layout import dense, empty, is_channels_last, narrowed
 from fastconv.cpu.pool_max import max_bins_first, max_pool_last, max_windows_first
 from fastconv.cpu.threads import parallel_for
@@ -21,10 +21,8 @@ from fastconv.pool import in_plane
 _COMPARISONS, _SUMS, _MOVES = 2, 4, 1
 # A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks for threads.
 _CHANNELS, _BLOCKS = 32, 8
-# Elements of a window to which each output is compared in turn; with more, sending it to where it belongs is faster.
+# Elements of a window to which each output is compared in turn, and strides; with more, to scatter them is faster.
 _MOST_COMPARED = 32
-# Rows of a bin that are kept at once; maxima of the columns of more are found first.
-_MOST_ROWS = 64
 # Positions that int32 can number, those less q * stride of the kernels included.
 _MOST_NARROW = 2**30
 
@@ -37,24 +35,27 @@ def max_pool_forward(x, window, in_window=False):
 def adaptive_max_pool_forward(x, output_size):
     """y [N, C, *output_size] and indices; see fastconv.backend."""
     output = tuple(output_size)
-    return _max_pool(x, output, pool_bins.adaptive(*_laid_out(x, x.shape[2:], output)), in_window=False)
+    return _max_pool(x, output, pool_bins.adaptive(x.shape[2:], output), in_window=False)
 
 
 def max_pool_input_grad(dy, indices, window):
     """dx [N, C, *size]; see fastconv.backend."""
-    if indices.dtype != np.uint8 or math.prod(window.kernel) > _MOST_COMPARED:
+    compared = math.prod(window.kernel) <= _MOST_COMPARED and max(window.stride) <= _MOST_COMPARED
+    if indices.dtype != np.uint8 or not compared:
         return _scattered("max_pool_input_grad", dy, in_plane(indices, window), window.size)
     last = is_channels_last(dy)
-    errors, taps = dense(dy, last), dense(indices, last)
+    errors, wanted = dense(dy, last), dense(indices, last)
     dx, dxs = empty((*dy.shape[:2], *window.size), errors.dtype, last)
     if dx.size:
         planes, lanes = _planes_and_lanes(dy, last)
-        tasks, work = planes * math.prod(window.size[:-1]), (dx.size + dy.size) / _MOVES
-        arguments = (errors, taps, dxs, *pool_max_grad.geometry_of(window))
+        work = (dx.size + dy.size) / _MOVES
+        sizes, *covering = pool_max_grad.geometry_of(window)
         if last:
-            parallel_for(pool_max_grad.max_input_grad_last, tasks, work, *arguments, lanes)
+            tasks, arguments = planes * math.prod(window.size[:-1]), (sizes, *covering, lanes)
+            parallel_for(pool_max_grad.max_input_grad_last, tasks, work, errors, wanted, dxs, *arguments)
         else:
-            parallel_for(pool_max_grad.max_input_grad_first, tasks, work, *arguments)
+            tasks = planes * pool_max_grad.bands(sizes)
+            parallel_for(pool_max_grad.max_input_grad_first, tasks, work, errors, wanted, dxs, sizes)
     return narrowed(dx, dy)
 
 
@@ -78,14 +79,14 @@ def avg_pool_input_grad(dy, window, count_include_pad, divisor_override):
 def adaptive_avg_pool_forward(x, output_size):
     """y [N, C, *output_size]; see fastconv.backend."""
     output = tuple(output_size)
-    bins, divisors = pool_bins.averaged_cells(*_laid_out(x, x.shape[2:], output))
+    bins, divisors = pool_bins.averaged_cells(x.shape[2:], output)
     return _sum_pool(x, output, bins, divisors=divisors)
 
 
 def adaptive_avg_pool_input_grad(dy, size):
     """dx [N, C, *size]; see fastconv.backend."""
     size = tuple(size)
-    bins, factors = pool_bins.averaged_cells_back(*_laid_out(dy, size, dy.shape[2:]))
+    bins, factors = pool_bins.averaged_cells_back(size, dy.shape[2:])
     return _sum_pool(dy, size, bins, factors=factors)
 
 
@@ -143,15 +144,17 @@ def _max_pool(x, output, bins, in_window):
         planes, lanes = _planes_and_lanes(x, last)
         narrow = np.empty(0, np.int32 if in_window or math.prod(x.shape[2:]) <= _MOST_NARROW else np.int64)
         skipped = bins.skipped if in_window else _NO_TAPS
-        tasks = planes * _rows(bins)
-        work = max(x.size, y.size) / _COMPARISONS
-        arguments = (xs, ys, places, narrow, bins.geometry, bins.starts, bins.stops, skipped)
+        geometry, tasks, work = bins.geometry, planes * _rows(bins), max(x.size, y.size) / _COMPARISONS
+        arguments = (xs, ys, places, narrow, geometry, bins.starts, bins.stops, skipped)
         if last:
             parallel_for(max_pool_last, tasks, work, *arguments, lanes)
+        elif geometry[pool_bins.WHOLE] == 1:
+            parallel_for(pool_planes.max_planes_first, planes, work, xs, ys, places, xs.size // planes)
+        elif pool_bins.in_bands(geometry):
+            tasks = planes * pool_bins.bands(geometry)
+            parallel_for(max_windows_first, tasks, work, *arguments)
         else:
-            rows = bins.geometry[pool_bins.ROWS] * bins.geometry[pool_bins.SLICES]
-            even = bins.geometry[pool_bins.EVEN] == 1 and rows <= _MOST_ROWS
-            parallel_for(max_windows_first if even else max_bins_first, tasks, work, *arguments)
+            parallel_for(max_bins_first, tasks, work, *arguments)
     return narrowed(y, x), indices
 
 
@@ -166,8 +169,15 @@ def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):
     if y.size:
         planes, lanes = _planes_and_lanes(x, last)
         tasks, work = planes * _rows(bins), max(x.size, y.size) / _SUMS
+        whole = not last and bins.geometry[pool_bins.WHOLE] == 1
         rest = (*bins[:3], factors.astype(xs.dtype), divisors.astype(xs.dtype))
-        if last and pool_bins.overlap_little(bins.geometry):
+        if whole and factors.size > 0:
+            factor = xs.dtype.type(np.prod(factors))
+            parallel_for(pool_planes.spread_planes_first, planes, work, xs, ys, ys.size // planes, factor)
+        elif whole:
+            divisor = xs.dtype.type(np.prod(divisors))
+            parallel_for(pool_planes.average_planes_first, planes, work, xs, ys, xs.size // planes, divisor)
+        elif last and pool_bins.overlap_little(bins.geometry):
             parallel_for(pool_sum_windows.sum_bins_last, tasks, work, xs, ys, lanes, *rest)
         elif not last and bins.geometry[pool_bins.EVEN] == 1:
             parallel_for(pool_sum_windows.sum_windows_first, tasks, work, xs, ys, factors.size > 0, *rest)
@@ -175,13 +185,6 @@ def _sum_pool(x, output, bins, factors=_NOTHING, divisors=_NOTHING):
             mode = pool_sum.mode_of(bins.geometry, lanes)
             parallel_for(pool_sum.sum_bins, tasks, work, xs, ys, lanes, mode, *rest)
     return narrowed(y, x)
-
-
-def _laid_out(x, size, output):
-    """(size, output), the plane laid out anew where one cell is all of it: positions stay what they are."""
-    if math.prod(output) == 1 and not is_channels_last(x):
-        return pool_bins.as_rows(size), (1, 1)
-    return tuple(size), tuple(output)
 
 
 def _planes_and_lanes(x, last):

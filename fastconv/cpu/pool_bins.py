@@ -5,28 +5,30 @@ are evenly spaced, kernels walk whole rows of them at once; elsewhere they go bi
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-# Places in a geometry array; SIZE, OUTPUT and STEP have one number an axis, the others are of the innermost axis.
-SIZE, OUTPUT, STEP = 0, 3, 6
-TAPS, STRIDE, BEFORE, EVEN, ROWS, SLICES = 9, 10, 11, 12, 13, 14
+# Places in a geometry array; those of the first line have one number an axis.
+SIZE, OUTPUT, STEP, TAPS, STRIDE, BEFORE = 0, 3, 6, 9, 12, 15
+EVEN, REGULAR, WHOLE, BAND = 18, 19, 20, 21
 
 # Rows of fewer bins than this, or than a bin has columns, go bin by bin: vectors over bins would stay empty.
 _FEWEST_IN_A_ROW = 4
-# A plane that is one bin may as well have rows of up to this length.
-_LONGEST_ROW = 256
+# Rows of a bin of which all elements are compared.
+_MOST_ROWS = 64
+# What a band of rows may take of the first cache, and the elements that a row is longer by than it seems.
+_BAND_BYTES, _LONGEST_VECTOR = 32768, 64
 
 
 class Bins(NamedTuple):
     """Bin p of an axis covers start[p], start[p] + step, ... below stop[p]; axes follow one another.
 
     Attributes:
-        geometry: int64, see the places above. Bins of the innermost axis have TAPS elements at most. If EVEN is 1,
-            bin p has so many from p * STRIDE - BEFORE on, those outside the input included. They have ROWS rows
-            in each of SLICES slices at most.
+        geometry: int64, see the places above. Bins have TAPS elements along each axis at most. If REGULAR is 1, bin p
+            has so many from p * STRIDE - BEFORE on, those outside the input included; if EVEN is 1, along the
+            innermost axis, where there are enough of them for vectors. WHOLE is 1 if there is one bin, which is all of
+            the input. BAND rows of bins are to be worked on at a time.
         starts, stops: int64 [sum of the output size].
         skipped: int64 like them, of windows: how many elements lie before start. Empty for adaptive cells.
     """
@@ -46,9 +48,9 @@ def windowed(window):
         skipped.append(np.maximum(-(first // dilation), 0))
         starts.append(first + skipped[-1] * dilation)  # the first tap that lies inside
         stops.append(np.minimum(end, size))
-    (before, _), stride, taps = window.padding[2], window.stride[2], window.kernel[2]
-    inner = (taps, stride, before, window.output[2] >= max(taps, _FEWEST_IN_A_ROW), *window.kernel[1::-1])
-    return _bins(window.size, window.output, window.dilation, inner, starts, stops, skipped)
+    before = [pair[0] for pair in window.padding]
+    spacing = (*window.kernel, *window.stride, *before)
+    return _bins(window.size, window.output, window.dilation, spacing, True, starts, stops, skipped)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -57,9 +59,12 @@ def adaptive(size, output):
     size, output = _three(size), _three(output)
     starts = [np.arange(o) * i // max(o, 1) for i, o in zip(size, output, strict=True)]
     stops = [-(-np.arange(1, o + 1) * i // max(o, 1)) for i, o in zip(size, output, strict=True)]
-    slices, rows, taps = (np.max(stop - start, initial=0) for start, stop in zip(starts, stops, strict=True))
-    even = output[2] >= max(taps, _FEWEST_IN_A_ROW) and size[2] % output[2] == 0
-    return _bins(size, output, (1, 1, 1), (taps, max(taps, 1), 0, even, rows, slices), starts, stops)
+    taps = [int(np.max(stop - start, initial=0)) for start, stop in zip(starts, stops, strict=True)]
+    regular = all(o > 0 and i % o == 0 for i, o in zip(size, output, strict=True))
+    even = output[2] > 0 and size[2] % output[2] == 0
+    return _bins(
+        size, output, (1, 1, 1), (*taps, *(max(t, 1) for t in taps), 0, 0, 0), regular, starts, stops, even=even
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -115,17 +120,27 @@ def transposed(bins):
         stops.append(np.searchsorted(start, positions, side="right"))
     geometry = bins.geometry.copy()
     geometry[SIZE:OUTPUT], geometry[OUTPUT:STEP] = output, size
-    geometry[SLICES], geometry[ROWS], covering = (
-        np.max(stop - start, initial=0) for start, stop in zip(starts, stops, strict=True)
-    )
-    if geometry[STRIDE] > 2 or geometry[EVEN] == 0:
-        geometry[TAPS], geometry[EVEN] = covering, 0
+    covering = [np.max(stop - start, initial=0) for start, stop in zip(starts, stops, strict=True)]
+    if geometry[STRIDE + 2] > 2 or geometry[EVEN] == 0:
+        geometry[TAPS : TAPS + 3], geometry[EVEN] = covering, 0
+    else:
+        geometry[TAPS : TAPS + 2] = covering[:2]
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops), np.empty(0, np.int64))
+
+
+def in_bands(geometry):
+    """Whether bins are to be worked on in bands of rows; maxima of columns are better for few or for high ones."""
+    return geometry[EVEN] == 1 and geometry[REGULAR] == 1 and geometry[TAPS] * geometry[TAPS + 1] <= _MOST_ROWS
+
+
+def bands(geometry):
+    """Bands of rows in a plane."""
+    return int(geometry[OUTPUT] * -(-geometry[OUTPUT + 1] // geometry[BAND]))
 
 
 def overlap_little(geometry):
     """Whether to read every element of a bin is at most twice the work of sums of columns and of sums of those."""
-    rows, taps = geometry[ROWS] * geometry[SLICES], geometry[TAPS]
+    rows, taps = geometry[TAPS] * geometry[TAPS + 1], geometry[TAPS + 2]
     columns = geometry[SIZE + 2] / geometry[OUTPUT + 2]  # a bin
     return rows * taps <= 2 * (rows * columns + taps) + 4
 
@@ -139,18 +154,16 @@ def _spans(window):
         yield first, first + (kernel - 1) * dilation + 1
 
 
-def _bins(size, output, step, inner, starts, stops, skipped=()):
-    geometry = np.array([*size, *output, *step, *inner], np.int64)
-    skipped = np.concatenate(skipped) if skipped else np.empty(0, np.int64)
-    return Bins(geometry, np.concatenate(starts), np.concatenate(stops), skipped)
-
-
-@functools.lru_cache(maxsize=1024)
-def as_rows(size):
-    """A plane of this size, for one bin that is all of it, in rows that are neither short nor long if it can be."""
-    positions = math.prod(size)
-    width = max(w for w in range(1, min(positions, _LONGEST_ROW) + 1) if positions % w == 0)
-    return (positions // width, width) if width >= min(size[-1], _LONGEST_ROW // 8) else size
+def _bins(size, output, step, spacing, regular, starts, stops, skipped=(), even=True):
+    taps, stride, before = spacing[:3], spacing[3:6], spacing[6:]
+    even = even and output[2] >= max(taps[2], _FEWEST_IN_A_ROW)
+    whole = 0 not in size and output == (1, 1, 1) and taps == size and step == (1, 1, 1) and not any(before)
+    span = (taps[1] - 1) * step[1] + 1
+    row = 4 * max(taps[0], 1) * (size[2] + 2 * before[2] + _LONGEST_VECTOR * stride[2])
+    band = max((_BAND_BYTES // row - span) // stride[1] + 1, span // stride[1], 1)
+    geometry = np.array([*size, *output, *step, *spacing, even, regular, whole, min(band, max(output[1], 1))], np.int64)
+    empty = np.empty(0, np.int64)
+    return Bins(geometry, np.concatenate(starts), np.concatenate(stops), np.concatenate(skipped) if skipped else empty)
 
 
 def _three(size):

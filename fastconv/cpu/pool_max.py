@@ -11,16 +11,20 @@ a number for the row of the input and one for the column added up, so that one l
 import numpy as np
 
 from fastconv.cpu.jit import get, kernel, pasted, put
-from fastconv.cpu.pool_bins import BEFORE, OUTPUT, ROWS, SIZE, SLICES, STEP, STRIDE, TAPS
+from fastconv.cpu.pool_bins import BAND, BEFORE, OUTPUT, SIZE, STEP, STRIDE, TAPS
 from fastconv.cpu.vectors import (
     LANES,
     PAIR,
     QUAD,
     add,
+    any_lane,
     choose,
+    either,
     even_lanes,
+    exceeds,
     load,
     load_first,
+    no_number,
     odd_lanes,
     splat,
     store,
@@ -31,70 +35,77 @@ from fastconv.cpu.vectors import (
 
 @kernel
 def max_windows_first(first, last, x, y, indices, narrow, geometry, starts, stops, skipped):
-    """y and indices of evenly spaced bins for channels first; a task is one row of y.
+    """y and indices of regular bins for channels first; a task is a band of rows of y.
 
-    Rows of x are sorted by the remainder of their padded positions by the stride, so that a tap of neighbouring bins
-    is a vector, and kept for the rows of y that follow.
+    The rows of x that it takes are first sorted by the remainder of their padded positions by the stride, so that a tap
+    of neighbouring bins is a vector; -inf stands for what lies outside.
     """
-    height, width = geometry[SIZE + 1], geometry[SIZE + 2]
+    depth, height, width = geometry[SIZE], geometry[SIZE + 1], geometry[SIZE + 2]
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
-    taps, stride, before, step = geometry[TAPS], geometry[STRIDE], geometry[BEFORE], geometry[STEP + 2]
-    inner, in_window = depth_out + height_out, skipped.size > 0
-    advance = 1 if in_window else step  # of an index from one tap of a row to the next
+    slices, rows, columns = geometry[TAPS], geometry[TAPS + 1], geometry[TAPS + 2]
+    slice_step, row_step, step = geometry[STEP], geometry[STEP + 1], geometry[STEP + 2]
+    row_stride, stride, before = geometry[STRIDE + 1], geometry[STRIDE + 2], geometry[BEFORE + 2]
+    in_window, band = skipped.size > 0, geometry[BAND]
+    bands, span = -(-height_out // band), (rows - 1) * row_step + 1
     count = -(-width_out // PAIR) * PAIR
-    slots = max(count + (taps - 1) * step // stride, (width - 1 + before) // stride) + 1 + PAIR
-    kept = geometry[SLICES] * geometry[ROWS]
-    phases = np.full(kept * stride * slots, -np.inf, x.dtype)
-    lines = np.full(kept, -1, np.int64)  # which row of x is in each place
-    aside = np.empty(taps, np.int64)  # where each tap of bin 0 is found in a row
-    for s in range(taps):
-        put(aside, s, s * step % stride * slots + s * step // stride)
-    sources = np.empty(kept * taps, np.int64)  # where those of all rows are found
-    places = np.empty(kept * taps, np.int64)  # and their indices
-    # Positions are kept less q * stride, so that a tap has one for all of a row.
+    slots = max(count + (columns - 1) * step // stride, (width - 1 + before) // stride + LANES) + 1
+    pitch = stride * slots
+    slice_pitch = ((band - 1) * row_stride + span) * pitch
+    phases = np.full(slices * slice_pitch, -np.inf, x.dtype)
+    sources, places = np.empty(slices * rows * columns, np.int64), np.empty(slices * rows * columns, np.int64)
+    competing = 0
+    for i in range(slices):
+        for r in range(rows):
+            for s in range(columns):
+                sources[competing] = (
+                    i * slice_pitch + r * row_step * pitch + s * step % stride * slots + s * step // stride
+                )
+                place = ((i * slice_step) * height + r * row_step) * width + s * step
+                places[competing] = competing if in_window else place
+                competing += 1
+    # Positions are kept less those of the first tap, so that a tap has one for all bins.
+    inner = depth_out + height_out
     origins, shifts = np.zeros(count, narrow.dtype), np.zeros(count, narrow.dtype)
     for q in range(width_out):
         put(shifts, q, 0 if in_window else q * stride)
         put(origins, q, get(skipped, inner + q) if in_window else get(starts, inner + q) - q * stride)
-    p, o, plane = first % height_out, first // height_out % depth_out, first // (height_out * depth_out)
     for task in range(first, last):
-        origin = _row_index(geometry, skipped, starts, o, p, 0, 0)
-        competing, slices, d = 0, 0, starts[o]
-        while d < stops[o]:
-            turn = starts[depth_out + p] % geometry[ROWS] if geometry[STEP + 1] == 1 else 0
-            rows, h = 0, starts[depth_out + p]
-            while h < stops[depth_out + p]:
-                place = slices * geometry[ROWS] + turn
-                line = (plane * geometry[SIZE] + d) * height + h
-                if lines[place] != line:
-                    lines[place] = line
-                    _split_row(x, line * width, width, phases, place * stride, slots, stride, before)
-                index = _row_index(geometry, skipped, starts, o, p, slices, rows) - (0 if in_window else before)
-                for s in range(taps):
-                    put(sources, competing, place * stride * slots + get(aside, s))
-                    put(places, competing, index + s * advance)
-                    competing += 1
-                turn = turn + 1 if turn + 1 < geometry[ROWS] else 0
-                rows, h = rows + 1, h + geometry[STEP + 1]
-            slices, d = slices + 1, d + geometry[STEP]
-        row = task * width_out
-        for q in range(0, width_out, PAIR):
-            best = splat(x, -np.inf, PAIR)
-            at = add(load(origins, q, PAIR), splat(narrow, origin, PAIR))
-            for t in range(competing):
-                value, place = load(phases, get(sources, t) + q, PAIR), splat(narrow, get(places, t), PAIR)
-                larger = wins(value, best)
-                best, at = choose(larger, value, best), choose(larger, place, at)
-            at = add(at, load(shifts, q, PAIR))
-            store_within(y, row + q, best, width_out - q)
-            store_within(indices, row + q, at, width_out - q)
-        if not in_window:
-            _mark_empty(indices, row, starts, stops, inner, width_out, 1, competing == 0)
-        p += 1  # divisions would take longer than a short row
-        if p == height_out:
-            p, o = 0, o + 1
-            if o == depth_out:
-                o, plane = 0, plane + 1
+        o, plane = task // bands % depth_out, task // (bands * depth_out)
+        top = task % bands * band
+        bottom = min(top + band, height_out)
+        d, h = o * geometry[STRIDE] - geometry[BEFORE], top * row_stride - geometry[BEFORE + 1]
+        strange = False  # without NaN one comparison is enough
+        for i in range(slices):
+            inside = d + i * slice_step >= 0 and d + i * slice_step < depth
+            line = (plane * depth + d + i * slice_step) * height + h
+            for r in range((bottom - top - 1) * row_stride + span):
+                to = i * slice_pitch + r * pitch
+                if inside and h + r >= 0 and h + r < height:
+                    if span >= row_stride or r % row_stride < span:
+                        strange |= _split_row(x, (line + r) * width, width, phases, to, slots, stride, before)
+                else:
+                    for j in range(to, to + pitch):
+                        put(phases, j, -np.inf)
+        for p in range(top, bottom):
+            row, base = ((plane * depth_out + o) * height_out + p) * width_out, (p - top) * row_stride * pitch
+            if in_window:
+                place, origin = 0, (get(skipped, o) * rows + get(skipped, depth_out + p)) * columns
+            else:
+                place = (d * height + p * row_stride - geometry[BEFORE + 1]) * width - before
+                origin = (get(starts, o) * height + get(starts, depth_out + p)) * width
+            for q in range(0, width_out, PAIR):
+                best = splat(x, -np.inf, PAIR)
+                at = add(load(origins, q, PAIR), splat(narrow, origin - place, PAIR))
+                for t in range(competing):
+                    value = load(phases, base + get(sources, t) + q, PAIR)
+                    larger = wins(value, best) if strange else exceeds(value, best)
+                    best, at = choose(larger, value, best), choose(larger, splat(narrow, get(places, t), PAIR), at)
+                at = add(at, add(load(shifts, q, PAIR), splat(narrow, place, PAIR)))
+                store_within(y, row + q, best, width_out - q)
+                store_within(indices, row + q, at, width_out - q)
+            if not in_window:
+                nothing = starts[o] >= stops[o] or starts[depth_out + p] >= stops[depth_out + p]
+                _mark_empty(indices, row, starts, stops, inner, width_out, 1, nothing)
 
 
 @pasted
@@ -111,31 +122,48 @@ def _row_index(geometry, skipped, starts, o, p, slices, rows):
     """What the indices of a row of the input have in common, so many slices and rows behind the first of a bin."""
     below = geometry[OUTPUT] + p
     if skipped.size > 0:
-        return ((skipped[o] + slices) * geometry[ROWS] + skipped[below] + rows) * geometry[TAPS]
+        return ((skipped[o] + slices) * geometry[TAPS + 1] + skipped[below] + rows) * geometry[TAPS + 2]
     d, h = starts[o] + slices * geometry[STEP], starts[below] + rows * geometry[STEP + 1]
     return (d * geometry[SIZE + 1] + h) * geometry[SIZE + 2]
 
 
 @pasted
-def _split_row(x, line, width, phases, phase, slots, stride, before):
-    """Sort a row of x into the phases from this one on; what vectors write behind it is -inf as before."""
+def _split_row(x, line, width, phases, to, slots, stride, before):
+    """Sort a row of x into phases, and say whether it holds NaN; what vectors write behind it is -inf as before."""
+    wrong = no_number(splat(x, 0, LANES))
+    w = 0
     if stride == 1:
-        to = phase * slots + before
-        for w in range(0, width, LANES):
-            store(phases, to + w, load_first(x, line + w, LANES, width - w, -np.inf))
-    elif stride == 2:
-        even = (phase + before % 2) * slots + before // 2
-        odd = (phase + (before + 1) % 2) * slots + (before + 1) // 2
-        for w in range(0, width, PAIR):
+        while w + LANES <= width:
+            a = load(x, line + w, LANES)
+            wrong = either(wrong, no_number(a))
+            store(phases, to + before + w, a)
+            w += LANES
+        if w < width:
             a = load_first(x, line + w, LANES, width - w, -np.inf)
-            b = load_first(x, line + w + LANES, LANES, width - w - LANES, -np.inf)
+            wrong = either(wrong, no_number(a))
+            store(phases, to + before + w, a)
+    elif stride == 2:
+        even = to + before % 2 * slots + before // 2
+        odd = to + (before + 1) % 2 * slots + (before + 1) // 2
+        while w < width:
+            if w + PAIR <= width:
+                a, b = load(x, line + w, LANES), load(x, line + w + LANES, LANES)
+            else:
+                a = load_first(x, line + w, LANES, width - w, -np.inf)
+                b = load_first(x, line + w + LANES, LANES, width - w - LANES, -np.inf)
+            wrong = either(wrong, either(no_number(a), no_number(b)))
             store(phases, even + w // 2, even_lanes(a, b))
             store(phases, odd + w // 2, odd_lanes(a, b))
+            w += PAIR
     else:
         for start in range(min(stride, width)):
-            to = (phase + (start + before) % stride) * slots + (start + before) // stride
+            at = to + (start + before) % stride * slots + (start + before) // stride
             for i in range((width - start + stride - 1) // stride):
-                put(phases, to + i, get(x, line + start + i * stride))
+                put(phases, at + i, get(x, line + start + i * stride))
+        while w < width:
+            wrong = either(wrong, no_number(load_first(x, line + w, LANES, width - w, 0)))
+            w += LANES
+    return any_lane(wrong)
 
 
 @kernel
@@ -226,7 +254,7 @@ def max_pool_last(first, last, x, y, indices, narrow, geometry, starts, stops, s
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
     inner, step, in_window = depth_out + height_out, geometry[STEP + 2], skipped.size > 0
     advance = 1 if in_window else step
-    kept = geometry[SLICES] * geometry[ROWS]
+    kept = geometry[TAPS] * geometry[TAPS + 1]
     lines, places = np.empty(kept, np.int64), np.empty(kept, np.int64)
     for task in range(first, last):
         o, p = task // height_out % depth_out, task % height_out

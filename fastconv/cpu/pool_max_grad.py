@@ -7,6 +7,7 @@ but rows and pixels are vectors, which a scatter's are not.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -26,10 +27,12 @@ from fastconv.cpu.vectors import (
     store_within,
 )
 
-# Places in a sizes array: one number an axis each.
-SIZE, OUTPUT, KERNEL, STRIDE, DILATION, BEFORE = 0, 3, 6, 9, 12, 15
+# Places in a sizes array; all but the last have one number an axis.
+SIZE, OUTPUT, KERNEL, STRIDE, DILATION, BEFORE, BAND = 0, 3, 6, 9, 12, 15, 18
 
 _NO_TAP = 255  # of so large a window no tap is asked for
+# What a band of rows may take of the first cache, and the elements that a row is longer by than it seems.
+_BAND_BYTES, _LONGEST_VECTOR = 32768, 64
 
 
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few again and again
@@ -37,150 +40,177 @@ def geometry_of(window):
     """A Window as the kernels take it.
 
     Returns:
-        Two int64 arrays: sizes, see the places above; and the first window that may cover each position of an axis,
-        one axis after the other, followed by one more than the last.
+        Four int64 arrays. sizes, see the places above. begins, one number a position of each axis in turn and one more:
+        where the windows that cover it begin in the others. windows: which they are. numbers: which tap of theirs lies
+        there, as the part of its number in the window that this axis has.
     """
     w = window.three_axes()
     before = [pair[0] for pair in w.padding]
-    sizes = np.array([*w.size, *w.output, *w.kernel, *w.stride, *w.dilation, *before], np.int64)
-    starts, stops = [], []
-    for size, output, count, stride, dilation, padding in sizes.reshape(6, 3).T:
-        ahead = np.arange(size) + padding
-        starts.append(np.maximum(-(((count - 1) * dilation - ahead) // stride), 0))
-        stops.append(np.minimum(ahead // stride + 1, output))
-    return sizes, np.concatenate(starts + stops)
+    sizes = np.array([*w.size, *w.output, *w.kernel, *w.stride, *w.dilation, *before, _band(w)], np.int64)
+    begins, windows, numbers = [0], [], []
+    for axis, (size, output, count, stride, dilation, padding) in enumerate(sizes[:BAND].reshape(6, 3).T):
+        tap = np.arange(count)[::-1]  # the first windows reach a position with their last taps
+        start = np.arange(size)[:, None] + padding - tap * dilation
+        covers = (start >= 0) & (start % stride == 0) & (start // stride < output)
+        begins.extend(begins[-1] + np.cumsum(covers.sum(1)))
+        windows.append((start // stride)[covers])
+        numbers.append(np.broadcast_to(tap * math.prod(w.kernel[axis + 1 :]), covers.shape)[covers])
+    return sizes, np.array(begins), np.concatenate(windows), np.concatenate(numbers)
 
 
-@pasted
-def _tap(sizes, axis, i, p):
-    """Which tap of window p lies at position i, -1 for none."""
-    distance = i + sizes[BEFORE + axis] - p * sizes[STRIDE + axis]
-    dilation = sizes[DILATION + axis]
-    if dilation == 1:
-        return distance
-    return distance // dilation if distance % dilation == 0 else -1
+def _band(window):
+    """How many rows of dx to work on at a time: a multiple of the stride."""
+    stride, before = window.stride[1], window.padding[1][0]
+    above, below = _reach(window.kernel[1], stride, window.dilation[1], before)
+    row = 5 * window.kernel[0] * (window.output[2] + _LONGEST_VECTOR + window.kernel[2] * window.dilation[2])
+    lines = max(_BAND_BYTES // row - above - below, above + below, 1)
+    return stride * min(lines, -(-window.size[1] // stride))
+
+
+def bands(sizes):
+    """Bands of rows in a plane, a task each."""
+    return int(sizes[SIZE] * -(-sizes[SIZE + 1] // sizes[BAND]))
+
+
+def _reach(taps, stride, dilation, before):
+    """How many windows before and behind the one at i // stride may cover a position i."""
+    return max(((taps - 1) * dilation - before) // stride + 1, 0), (stride - 1 + before) // stride
+
+
+_reach_of = pasted(_reach)
 
 
 @kernel
-def max_input_grad_first(first, last, dy, taps, dx, sizes, covering):
-    """dx for channels first; a task is one row of it.
+def max_input_grad_first(first, last, dy, taps, dx, sizes):
+    """dx for channels first; a task is a band of rows of it.
 
-    Positions of equal remainder by the stride, a phase, take from windows that lie side by side. Rows of dy and taps
-    are copied to where they have margins, and kept for the rows of dx that follow.
+    Positions of equal remainders by the strides, a phase, take from windows that lie side by side. Rows of dy and taps
+    are first copied to where there are margins, of no tap, around them.
     """
     depth, height, width = sizes[SIZE], sizes[SIZE + 1], sizes[SIZE + 2]
-    stops = depth + height + width  # where they begin among the covering windows
-    width_out, columns, stride, dilation = sizes[OUTPUT + 2], sizes[KERNEL + 2], sizes[STRIDE + 2], sizes[DILATION + 2]
-    before = sizes[BEFORE + 2]
-    margin = max(((columns - 1) * dilation - before) // stride + 1, 0)  # so that no tap lies before it
+    depth_out, height_out, width_out = sizes[OUTPUT], sizes[OUTPUT + 1], sizes[OUTPUT + 2]
+    slices, rows, columns = sizes[KERNEL], sizes[KERNEL + 1], sizes[KERNEL + 2]
+    slice_stride, row_stride, stride = sizes[STRIDE], sizes[STRIDE + 1], sizes[STRIDE + 2]
+    slice_dilation, row_dilation, dilation = sizes[DILATION], sizes[DILATION + 1], sizes[DILATION + 2]
+    slice_before, row_before, before = sizes[BEFORE], sizes[BEFORE + 1], sizes[BEFORE + 2]
+    band = sizes[BAND]
+    bands = -(-height // band)
+    margin, behind = _reach_of(columns, stride, dilation, before)
+    above, below = _reach_of(rows, row_stride, row_dilation, row_before)
     count = -(-width // stride)  # of positions of a phase
-    slots = margin + max((stride - 1 + before) // stride + -(-count // PAIR) * PAIR, width_out + PAIR)
-    slices, rows = 1, 1
-    for d in range(depth):
-        slices = max(slices, covering[stops + d] - covering[d])
-    for h in range(depth, depth + height):
-        rows = max(rows, covering[stops + h] - covering[h])
-    shares, wanted = np.zeros(slices * rows * slots, dy.dtype), np.full(slices * rows * slots, _NO_TAP, np.uint8)
-    lines = np.full(slices * rows, -1, np.int64)  # which row of dy is in each place
-    shifts, numbers = np.empty(columns, np.int64), np.empty(columns, np.int64)  # of the taps of each phase in turn
-    begins = np.zeros(stride + 1, np.int64)
-    found = 0
-    for phase in range(stride):
-        for s in range(columns - 1, -1, -1):  # the first windows reach a column with their last taps
-            if (phase + before - s * dilation) % stride == 0:
-                shifts[found], numbers[found] = margin + (phase + before - s * dilation) // stride, s
-                found += 1
-        begins[phase + 1] = found
-    sources, places = np.empty(slices * rows, np.int64), np.empty(slices * rows, np.int64)
+    slots = margin + max(behind + -(-count // PAIR) * PAIR, width_out + PAIR)
+    lines = above + band // row_stride + below
+    shares, wanted = np.zeros(slices * lines * slots, dy.dtype), np.full(slices * lines * slots, _NO_TAP, np.uint8)
+    most = slices * rows * columns
+    sources, numbers = np.empty(most, np.int64), np.empty(most, np.uint8)  # what each phase takes from
+    begins = np.zeros(row_stride * stride + 1, np.int64)
     phases = np.empty(count + PAIR if stride > 2 else 0, dx.dtype)
-    h, d, plane = first % height, first // height % depth, first // (height * depth)
+    listed = -1
     for task in range(first, last):
-        competing = 0
-        for o in range(covering[d], covering[stops + d]):
-            slice_tap = _tap(sizes, 0, d, o)
-            turn = covering[depth + h] % rows
-            for p in range(covering[depth + h], covering[stops + depth + h]):
-                place = (o - covering[d]) * rows + turn
-                turn = turn + 1 if turn + 1 < rows else 0
-                row_tap = _tap(sizes, 1, h, p)
-                if slice_tap < 0 or row_tap < 0:
-                    continue
-                line = (plane * sizes[OUTPUT] + o) * sizes[OUTPUT + 1] + p
-                if lines[place] != line:
-                    lines[place] = line
-                    _copy_row(dy, taps, line * width_out, width_out, shares, wanted, place * slots + margin)
-                sources[competing] = place * slots
-                places[competing] = (slice_tap * sizes[KERNEL + 1] + row_tap) * columns
-                competing += 1
-        to = task * width
-        if stride == 1:
-            for i in range(0, width, PAIR):
-                won = _won(shares, wanted, sources, places, competing, shifts, numbers, 0, columns, i)
-                store_within(dx, to + i, won, width - i)
-        elif stride == 2:  # both phases at once are whole vectors of dx
-            for i in range(0, count, PAIR):
-                even = _won(shares, wanted, sources, places, competing, shifts, numbers, 0, begins[1], i)
-                odd = _won(shares, wanted, sources, places, competing, shifts, numbers, begins[1], columns, i)
-                store_within(dx, to + 2 * i, interleave(even, odd), width - 2 * i)
-        else:
-            for phase in range(min(stride, width)):
-                begin, end = begins[phase], begins[phase + 1]
+        d, plane = task // bands % depth, task // (bands * depth)
+        top = task % bands * band
+        bottom, used = min(top + band, height), 0
+        for z in range(slices - 1, -1, -1):  # the first windows reach a position with their last taps
+            o = (d + slice_before - z * slice_dilation) // slice_stride
+            if o < 0 or o >= depth_out or o * slice_stride + z * slice_dilation != d + slice_before:
+                continue
+            p, to = top // row_stride - above, used * lines * slots + margin
+            for _ in range(above + -(-(bottom - top) // row_stride) + below):
+                inside = p >= 0 and p < height_out
+                line = ((plane * depth_out + o) * height_out + p) * width_out
+                _copy_row(dy, taps, line, width_out if inside else 0, width_out, shares, wanted, to)
+                p, to = p + 1, to + slots
+            used += 1
+        if d != listed:
+            listed, found = d, 0
+            for phase in range(row_stride * stride):
+                used = 0
+                for z in range(slices - 1, -1, -1):
+                    o = (d + slice_before - z * slice_dilation) // slice_stride
+                    if o < 0 or o >= depth_out or o * slice_stride + z * slice_dilation != d + slice_before:
+                        continue
+                    for r in range(rows - 1, -1, -1):
+                        p = phase // stride + row_before - r * row_dilation
+                        for s in range(columns - 1, -1, -1):
+                            q = phase % stride + before - s * dilation
+                            if p % row_stride == 0 and q % stride == 0:
+                                line = used * lines + above + p // row_stride
+                                sources[found] = line * slots + margin + q // stride
+                                numbers[found] = (z * rows + r) * columns + s
+                                found += 1
+                    used += 1
+                begins[phase + 1] = found
+        phase, base = 0, 0
+        for h in range(top, bottom):
+            to = ((plane * depth + d) * height + h) * width
+            begin, middle, end = begins[phase], begins[phase + 1], begins[phase + stride]
+            if stride == 1:
+                for i in range(0, width, PAIR):
+                    won = _won(shares, wanted, sources, numbers, begin, end, base + i)
+                    store_within(dx, to + i, won, width - i)
+            elif stride == 2:  # both phases at once are whole vectors of dx
                 for i in range(0, count, PAIR):
-                    won = _won(shares, wanted, sources, places, competing, shifts, numbers, begin, end, i)
-                    store(phases, i, won)
-                for i in range((width - phase + stride - 1) // stride):
-                    put(dx, to + phase + i * stride, get(phases, i))
-        h += 1  # divisions would take longer than a short row
-        if h == height:
-            h, d = 0, d + 1
-            if d == depth:
-                d, plane = 0, plane + 1
+                    even = _won(shares, wanted, sources, numbers, begin, middle, base + i)
+                    odd = _won(shares, wanted, sources, numbers, middle, end, base + i)
+                    store_within(dx, to + 2 * i, interleave(even, odd), width - 2 * i)
+            else:
+                for start in range(min(stride, width)):
+                    begin, end = begins[phase + start], begins[phase + start + 1]
+                    for i in range(0, count, PAIR):
+                        store(phases, i, _won(shares, wanted, sources, numbers, begin, end, base + i))
+                    for i in range((width - start + stride - 1) // stride):
+                        put(dx, to + start + i * stride, get(phases, i))
+            phase += stride
+            if phase == row_stride * stride:
+                phase, base = 0, base + slots
 
 
 @pasted
-def _copy_row(dy, taps, line, width_out, shares, wanted, to):
-    """Copy a row of dy and taps; what vectors write behind it is no tap as before."""
+def _copy_row(dy, taps, line, count, width_out, shares, wanted, to):
+    """Copy so many elements of a row of dy and taps; what vectors write behind them is no tap."""
     for q in range(0, width_out, PAIR):
-        store(shares, to + q, load_first(dy, line + q, PAIR, width_out - q, 0))
-        store(wanted, to + q, load_first(taps, line + q, PAIR, width_out - q, _NO_TAP))
+        if q + PAIR <= count:
+            store(shares, to + q, load(dy, line + q, PAIR))
+            store(wanted, to + q, load(taps, line + q, PAIR))
+        else:
+            store(shares, to + q, load_first(dy, line + q, PAIR, count - q, 0))
+            store(wanted, to + q, load_first(taps, line + q, PAIR, count - q, _NO_TAP))
 
 
 @pasted
-def _won(shares, wanted, sources, places, rows, shifts, numbers, begin, end, i):
-    """What positions i and so on of a phase win in all rows of windows."""
+def _won(shares, wanted, sources, numbers, begin, end, base):
+    """What neighbouring positions of a phase win."""
     won = splat(shares, 0, PAIR)
-    for r in range(rows):
-        source, place = get(sources, r) + i, get(places, r)
-        for t in range(begin, end):
-            at = source + get(shifts, t)
-            wins = equals(load(wanted, at, PAIR), splat(wanted, place + get(numbers, t), PAIR))
-            won = choose(wins, add(won, load(shares, at, PAIR)), won)
+    for t in range(begin, end):
+        at, number = base + get(sources, t), splat(wanted, get(numbers, t), PAIR)
+        won = choose(equals(load(wanted, at, PAIR), number), add(won, load(shares, at, PAIR)), won)
     return won
 
 
 @kernel
-def max_input_grad_last(first, last, dy, taps, dx, sizes, covering, channels):
+def max_input_grad_last(first, last, dy, taps, dx, sizes, begins, windows, numbers, channels):
     """dx for channels last; a task is one row of pixels of it."""
     depth, height, width = sizes[SIZE], sizes[SIZE + 1], sizes[SIZE + 2]
-    stops = depth + height + width  # where they begin among the covering windows
-    most = sizes[KERNEL] * sizes[KERNEL + 1] * sizes[KERNEL + 2]
-    sources, places = np.empty(most, np.int64), np.empty(most, np.int64)
+    depth_out, height_out, width_out = sizes[OUTPUT], sizes[OUTPUT + 1], sizes[OUTPUT + 2]
+    rows = sizes[KERNEL] * sizes[KERNEL + 1]
+    lines, row_places = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    sources, places = np.empty(rows * sizes[KERNEL + 2], np.int64), np.empty(rows * sizes[KERNEL + 2], np.int64)
     for task in range(first, last):
         h, d, plane = task % height, task // height % depth, task // (height * depth)
+        rows = 0
+        for a in range(get(begins, d), get(begins, d + 1)):
+            for b in range(get(begins, depth + h), get(begins, depth + h + 1)):
+                line = (plane * depth_out + get(windows, a)) * height_out + get(windows, b)
+                put(lines, rows, line * width_out)
+                put(row_places, rows, get(numbers, a) + get(numbers, b))
+                rows += 1
         for w in range(width):
-            competing = 0
-            for o in range(covering[d], covering[stops + d]):
-                slice_tap = _tap(sizes, 0, d, o)
-                for p in range(covering[depth + h], covering[stops + depth + h]):
-                    row_tap = _tap(sizes, 1, h, p)
-                    row = ((plane * sizes[OUTPUT] + o) * sizes[OUTPUT + 1] + p) * sizes[OUTPUT + 2]
-                    number = (slice_tap * sizes[KERNEL + 1] + row_tap) * sizes[KERNEL + 2]
-                    for q in range(covering[depth + height + w], covering[stops + depth + height + w]):
-                        column_tap = _tap(sizes, 2, w, q)
-                        if slice_tap >= 0 and row_tap >= 0 and column_tap >= 0:
-                            put(sources, competing, (row + q) * channels)
-                            put(places, competing, number + column_tap)
-                            competing += 1
+            competing, at = 0, depth + height + w
+            for r in range(rows):
+                for c in range(get(begins, at), get(begins, at + 1)):
+                    put(sources, competing, (get(lines, r) + get(windows, c)) * channels)
+                    put(places, competing, get(row_places, r) + get(numbers, c))
+                    competing += 1
             to, c = (task * width + w) * channels, 0
             while c + QUAD <= channels:
                 _win_quad(dy, taps, dx, sources, places, competing, c, to, channels - c)

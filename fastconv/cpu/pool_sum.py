@@ -55,7 +55,7 @@ def sum_bins(first, last, x, y, lanes, mode, geometry, starts, stops, factors, d
             _scale_columns(columns, width, lanes, factors, depth + height)
         share = divisors[o] * divisors[depth_out + p] if divisors.size > 0 else one
         if mode == BY_TAP:
-            _sum_taps(columns, y, row, width_out, geometry[TAPS], starts, stops, inner, width)
+            _sum_taps(columns, y, row, width_out, geometry[TAPS + 2], starts, stops, inner, width)
         else:
             for q in range(width_out):
                 _sum_bin(columns, y, row + q * lanes, starts[inner + q], stops[inner + q], lanes)
@@ -130,4 +130,4 @@ def _sum_taps(columns, y, row, width_out, taps, starts, stops, inner, zero):
 
 def mode_of(geometry, lanes):
     """How sum_bins is to sum the columns."""
-    return BY_TAP if lanes == 1 and geometry[TAPS] <= _MOST_TAPS else BY_BIN
+    return BY_TAP if lanes == 1 and geometry[TAPS + 2] <= _MOST_TAPS else BY_BIN

@@ -9,7 +9,7 @@ sums of columns save more than registers do.
 import numpy as np
 
 from fastconv.cpu.jit import get, kernel, pasted, put
-from fastconv.cpu.pool_bins import BEFORE, OUTPUT, ROWS, SIZE, SLICES, STRIDE, TAPS
+from fastconv.cpu.pool_bins import BEFORE, OUTPUT, SIZE, STRIDE, TAPS
 from fastconv.cpu.vectors import (
     LANES,
     PAIR,
@@ -41,15 +41,15 @@ def sum_windows_first(first, last, x, y, back, geometry, starts, stops, factors,
         geometry[OUTPUT + 1],
         geometry[OUTPUT + 2],
     )
-    taps, stride, before = geometry[TAPS], geometry[STRIDE], geometry[BEFORE]
+    taps, stride, before = geometry[TAPS + 2], geometry[STRIDE + 2], geometry[BEFORE + 2]
     # Zeros around the columns save all questions about what lies inside.
     margin = taps // stride if back else before
     length = margin + width + (width_out + before) * (1 if back else stride) + taps + 2 * QUAD
     # A row is summed while the columns of the next are: what was just stored cannot yet be loaded from elsewhere.
     columns = np.zeros(2 * length, x.dtype)
     lines, shares = (
-        np.empty(geometry[SLICES] * geometry[ROWS], np.int64),
-        np.empty(geometry[SLICES] * geometry[ROWS], x.dtype),
+        np.empty(geometry[TAPS] * geometry[TAPS + 1], np.int64),
+        np.empty(geometry[TAPS] * geometry[TAPS + 1], x.dtype),
     )
     p, o, plane = first % height_out, first // height_out % depth_out, first // (height_out * depth_out)
     half, share = 0, x.dtype.type(1)
@@ -180,8 +180,8 @@ def sum_bins_last(first, last, x, y, channels, geometry, starts, stops, factors,
     depth_out, height_out, width_out = geometry[OUTPUT], geometry[OUTPUT + 1], geometry[OUTPUT + 2]
     inner, back = depth_out + height_out, factors.size > 0
     lines, shares = (
-        np.empty(geometry[SLICES] * geometry[ROWS], np.int64),
-        np.empty(geometry[SLICES] * geometry[ROWS], x.dtype),
+        np.empty(geometry[TAPS] * geometry[TAPS + 1], np.int64),
+        np.empty(geometry[TAPS] * geometry[TAPS + 1], x.dtype),
     )
     for task in range(first, last):
         p, o, plane = task % height_out, task // height_out % depth_out, task // (height_out * depth_out)

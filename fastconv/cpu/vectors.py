@@ -200,11 +200,22 @@ def wins(typingctx, value, best):
 
 
 @intrinsic
-def equals(typingctx, a, b):
-    """Which lanes of two vectors of integers are equal."""
+def exceeds(typingctx, value, best):
+    """Which lanes of value are larger than best."""
 
     def codegen(context, builder, signature, args):
-        return builder.icmp_signed("==", *args)
+        return builder.fcmp_ordered(">", *args)
+
+    return Vector(types.boolean, value.lanes)(value, best), codegen
+
+
+@intrinsic
+def equals(typingctx, a, b):
+    """Which lanes of two vectors are equal."""
+
+    def codegen(context, builder, signature, args):
+        compare = builder.fcmp_ordered if isinstance(a.dtype, types.Float) else builder.icmp_signed
+        return compare("==", *args)
 
     return Vector(types.boolean, a.lanes)(a, b), codegen
 
@@ -248,3 +259,87 @@ def interleave(typingctx, a, b):
         return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(ir.IntType(32), wide.lanes), order))
 
     return wide(a, b), codegen
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """The larger of a and b, lane by lane; b where either is no number."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return a(a, a), codegen
+
+
+@intrinsic
+def no_number(typingctx, value):
+    """Which lanes of floats are NaN."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fcmp_unordered("uno", args[0], args[0])
+
+    return Vector(types.boolean, value.lanes)(value), codegen
+
+
+@intrinsic
+def either(typingctx, a, b):
+    """Which lanes are in the mask a or in the mask b."""
+
+    def codegen(context, builder, signature, args):
+        return builder.or_(*args)
+
+    return a(a, a), codegen
+
+
+@intrinsic
+def any_lane(typingctx, mask):
+    """Whether any lane is in the mask."""
+
+    def codegen(context, builder, signature, args):
+        bits = ir.IntType(mask.lanes)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), ir.Constant(bits, 0))
+
+    return types.boolean(mask), codegen
+
+
+@intrinsic
+def first_lane(typingctx, mask):
+    """The first lane that is in the mask, of which there must be one."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
+        place = builder.cttz(bits, ir.Constant(ir.IntType(1), 1))
+        return builder.zext(place, ir.IntType(64)) if mask.lanes < 64 else place
+
+    return types.int64(mask), codegen
+
+
+def _fold(builder, value, vector, operation):
+    """All lanes in one, by halves of what is left."""
+    lanes = vector.lanes
+    while lanes > 1:
+        lanes //= 2
+        low = builder.shuffle_vector(value, value, _numbers(lanes))
+        high = builder.shuffle_vector(value, value, _numbers(lanes, lanes))
+        value = operation(low, high)
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic
+def sum_of_lanes(typingctx, vector):
+    """The sum of all lanes of a vector of floats, in an order of its own."""
+
+    def codegen(context, builder, signature, args):
+        return _fold(builder, args[0], vector, builder.fadd)
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def largest_lane(typingctx, vector):
+    """The largest lane of a vector of floats, none of them NaN."""
+
+    def codegen(context, builder, signature, args):
+        return _fold(builder, args[0], vector, lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+    return vector.dtype(vector), codegen
