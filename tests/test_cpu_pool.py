@@ -172,6 +172,42 @@ def check_cells(size, output, last, dtype):
     check_sum(dx, reference.adaptive_avg_pool_input_grad, (dy, size), dtype, windows)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+@pytest.mark.parametrize(
+    "size, kernel, stride, padding, dilation",
+    [
+        ((150, 70), 3, 2, 1, 1),
+        ((150, 70), 3, 1, 1, 1),
+        ((151, 33), 2, 2, 0, 1),
+        ((150, 37), (5, 3), (7, 3), (2, 1), 1),
+        ((150, 37), 3, 1, 1, (20, 2)),
+        ((6, 70, 50), 3, 2, 1, 1),
+        ((5, 41, 50), 2, (1, 3, 1), 1, (2, 1, 3)),
+        ((150, 70), (150, 70), 1, 0, 1),
+    ],
+)
+def test_bands_of_rows(size, kernel, stride, padding, dilation, last):
+    """Planes of several bands, with NaN in none, in some and in most of them."""
+    rng = np.random.default_rng(8)
+    plain = rng.integers(-3, 3, (2, 3, *size)).astype("float32")
+    window = Window.pool("pool", plain, kernel, stride, padding, dilation, False, len(size))
+    dy = stored(rng.standard_normal(window.output_shape).astype("float32"), last)
+    for wrong in (0, 1e-4, 0.2):
+        plain[rng.random(plain.shape) < wrong] = np.nan
+        x = stored(plain, last)
+        y, indices = pool.max_pool_forward(x, window)
+        for actual, expected in zip((y, indices), reference.max_pool_forward(x, window), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+        if np.prod(window.kernel) <= 256:
+            check_in_window(window, x, y, indices, dy)
+    if dilation == 1:
+        taps = int(np.prod(window.kernel))
+        x = stored(rng.standard_normal(window.input_shape).astype("float32"), last)
+        rest = (window, True, None)
+        check_sum(pool.avg_pool_forward(x, *rest), reference.avg_pool_forward, (x, *rest), "float32", taps)
+        check_sum(pool.avg_pool_input_grad(dy, *rest), reference.avg_pool_input_grad, (dy, *rest), "float32", taps)
+
+
 def every_result(x, window, cells):
     """What all operators give for one x."""
     y, indices = pool.max_pool_forward(x, window)
@@ -189,7 +225,7 @@ def every_result(x, window, cells):
 def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch, last):
     monkeypatch.setattr(threads, "SERIAL_NANOSECONDS", 0)
     rng = np.random.default_rng(2)
-    for shape in ((1, 40, 19, 23), (3, 5, 7, 9, 11)):
+    for shape in ((1, 40, 19, 23), (1, 2, 150, 70), (3, 5, 7, 9, 11)):
         x = stored(rng.standard_normal(shape).astype("float32"), last)
         window = Window.pool("pool", x, 3, 2, 1, 1, True, len(shape) - 2)
         results = []
