@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fastconv import cpu, reference
-from fastconv.cpu import conv, conv_weight_grad_slabs
+from fastconv.cpu import conv
 from fastconv.cpu.conv_choice import is_winograd_weight_grad, winograd
+from fastconv.cpu.conv_weight_grad import cut, reach
 from fastconv.cpu.microkernel import panel
 from fastconv.cpu.threads import num_threads
 from fastconv.tolerance import assert_within, bound
@@ -27,6 +28,16 @@ PROBLEMS = [
     (2, 80, 60, (9, 31), (3, 5), (1, 3), (2, 4), (2, 1), 2),
     (1, 32, 15, (40, 40), (3, 3), 1, 12, 12, 1),
     (1, 32, 15, (20, 90), (3, 3), 1, 40, 40, 1),
+    (1, 3, 15, (20, 300), (3, 3), 1, 140, 140, 1),
+    (2, 1, 40, (30, 31), (3, 3), 1, 1, 1, 1),
+    (1, 3, 64, (40, 45), (7, 7), 2, 3, 1, 1),
+    (1, 3, 70, (64, 70), (16, 16), 16, 0, 1, 1),
+    (2, 21, 33, (20, 19), (3, 3), 1, 1, 1, 1),
+    (1, 2, 5, (19, 70), (1, 1), (3, 2), 0, 1, 1),
+    (1, 3, 5, (300,), (1,), 100, 0, 1, 1),
+    (1, 40, 5, (30000,), (1,), 9000, 0, 1, 1),
+    (2, 12, 20, (9, 12), (3, 3), 1, 1, 1, 4),
+    (1, 2, 9, (6, 7, 8), (3, 3, 3), 1, 1, 1, 1),
     (2, 32, 10, (6, 7, 5), (3, 3, 3), (1, 2, 2), 1, 1, 1),
     (3, 33, 16, (5, 6, 7), (3, 1, 3), 1, (1, 0, 2), (1, 1, 2), 1),
     (2, 64, 33, (4, 4, 4), (2, 2, 2), 2, 0, 1, 1),
@@ -177,8 +188,8 @@ def test_the_workspace_is_bounded():
         window = Window.conv(x, w, None, stride, padding, dilation, groups, rank=len(size))
         sampling, offsets, _ = conv._forward_sampling(window)
         for last in (False, True):
-            slabs = conv_weight_grad_slabs.cut(sampling, *conv_weight_grad_slabs.reach(offsets), panel(dtype), last)
-            if conv_weight_grad_slabs.serves(sampling, slabs, panel(dtype)):
+            slabs = cut(sampling, *reach(offsets), panel(dtype), last)
+            if slabs is not None:
                 positions = slabs.images * np.prod(slabs.length)
                 assert slabs.panels * positions * panel(dtype) <= 256 * 1024
                 assert slabs.tiles * slabs.pixels * 14 <= 256 * 1024

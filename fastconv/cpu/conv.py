@@ -21,7 +21,7 @@ from fastconv.cpu import conv_depthwise as depthwise
 from fastconv.cpu import conv_depthwise_weight_grad as depthwise_weight_grad
 from fastconv.cpu import conv_implicit_gemm as implicit_gemm
 from fastconv.cpu import conv_weight_grad as weight_grad
-from fastconv.cpu import conv_weight_grad_slabs as weight_grad_slabs
+from fastconv.cpu import conv_weight_grad_thin as weight_grad_thin
 from fastconv.cpu import conv_winograd as winograd
 from fastconv.cpu import conv_winograd_weight_grad as winograd_weight_grad
 from fastconv.cpu.conv_activation import activate
@@ -71,7 +71,7 @@ def conv_input_grad(dy, w, b, window):
 
 def conv_weight_grad(x, dy, window):
     """dw [K, C // groups, *kernel]; see fastconv.backend."""
-    last = is_channels_last(x)
+    last = is_channels_last(dy if x.shape[1] == 1 else x)  # one channel lies the same way in both formats
     xs, errors = dense(x, last), dense(dy, last)
     dw, dws = empty(window.weight_shape, xs.dtype, False)
     if dw.size and not errors.size:
@@ -117,17 +117,18 @@ def _multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation=
 def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     columns = panel(xs.dtype)
     work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
-    slabs = weight_grad_slabs.cut(sampling, *weight_grad_slabs.reach(offsets), columns, last)
-    if weight_grad_slabs.serves(sampling, slabs, columns):
-        weight_grad_slabs.run(xs, errors, dw, sampling, offsets, slabs, last, work)
+    reach = weight_grad.reach(offsets)
+    # Few channels would leave vector lanes empty.
+    thin = sampling.channels < columns
+    slabs = (weight_grad_thin.cut_thin if thin else weight_grad.cut)(sampling, *reach, columns, last)
+    if slabs is not None:
+        (weight_grad_thin if thin else weight_grad).run(xs, errors, dw, sampling, offsets, slabs, last, work)
         return
-    splits = weight_grad.splits(sampling, columns)
-    partial = np.empty(splits * dw.size, xs.dtype)
-    run = weight_grad.weight_grad_last if last else weight_grad.weight_grad_first
-    tasks = splits * weight_grad.blocks(sampling, columns)
-    parallel_for(run, tasks, work, xs, errors, partial, sampling, offsets, splits)
-    rows = sampling.groups * sampling.channels * sampling.taps
-    parallel_for(weight_grad.add_splits, rows, partial.size, partial, dw, sampling, splits, last)
+    one = np.empty(dw.size // sampling.taps, dw.dtype)
+    for tap in range(sampling.taps):
+        offset = offsets[3 * tap : 3 * tap + 3]
+        _gemm_weight_grad(xs, errors, one, sampling._replace(taps=1, line=1), offset, last)
+        dw[tap :: sampling.taps] = one
 
 
 def _is_depthwise(sampling):

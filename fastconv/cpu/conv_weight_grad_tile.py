@@ -10,7 +10,7 @@ from fastconv.cpu.conv_winograd_transforms import _planes, _Vectors
 from fastconv.cpu.jit import element, inline
 from fastconv.cpu.microkernel import ROWS, TILE, _scalar
 
-# Fields of a piece of a sum: its first step in A, its first element of B, its length.
+# Fields of a piece of a sum: its first element of A and of B, its length.
 PIECE_FIELDS = 3
 
 
@@ -121,7 +121,7 @@ def _emit_gemm_pieces(height, context, builder, signature, args):
         builder.load(builder.gep(first_piece, [builder.add(builder.mul(piece, number(PIECE_FIELDS)), number(f))]))
         for f in range(PIECE_FIELDS)
     ]
-    a_piece = builder.gep(a_start, [builder.mul(fields[0], a_depth)])
+    a_piece = builder.gep(a_start, [fields[0]])
     b_piece = builder.gep(b_start, [fields[1]])
     builder.branch(loop)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv.cpu.conv_choice import weight_grad_blocks
 from fastconv.cpu.conv_patches import ceil_div
-from fastconv.cpu.conv_weight_grad_slabs import ADDED, add_parts
+from fastconv.cpu.conv_weight_grad import add_up
 from fastconv.cpu.conv_weight_grad_tile import PIECE_FIELDS, gemm_pieces, transpose_block
 from fastconv.cpu.conv_winograd_kernels import RUN, row_and_step, transform_inputs
 from fastconv.cpu.conv_winograd_transforms import (
@@ -198,8 +198,7 @@ def sum_tiles(xs, errors, dw, sampling, offsets, channels_last):
     parallel_for(sum_blocks, tasks, work, xs, errors, partial, bad, cut, channels_last)
     if bad.any():
         return False
-    if cut.splits > 1:
-        parallel_for(add_parts, -(-dw.size // ADDED), partial.size / 4, partial, dw, cut.splits, ADDED)
+    add_up(partial, dw, cut.splits)
     return True
 
 
