@@ -127,7 +127,7 @@ def plan(sampling, offsets):
 
 
 def _block(count, reach, room):
-    """As many pixels of each axis as have room for what they read: whole lines, then the axis that repeats most of it."""
+    """As many pixels of each axis as have room for what they read: whole lines first, then what repeats least."""
     block = [1, 1, 1, min(count[3], max(1, room - reach[3]))]
 
     def fits(axis):
