@@ -1,5 +1,10 @@
 """Winograd's algorithm on the CPU: results within the error model, what does not fit it, and how it is chosen."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -71,10 +76,12 @@ def check(actual, operator, arrays, length):
 
 @pytest.fixture(params=[None, 256, 5], ids=["filters_before", "filters_as_needed", "filters_for_few_tiles"])
 def order(request, monkeypatch):
-    """Both orders of the work, on problems that are smaller than those they are for."""
+    """Both orders of the work, whatever the problem."""
+    monkeypatch.setattr(conv_winograd, "_is_deep", lambda *_: request.param is not None)
     if request.param:
-        monkeypatch.setattr(conv_winograd, "_FILTER_BYTES", 0)
         monkeypatch.setattr(conv_winograd, "_SHARING", request.param)
+        monkeypatch.setattr(conv_winograd, "_PASS_BYTES", request.param << 15)
+        monkeypatch.setattr(conv_winograd, "_FEWEST_TILES", request.param)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -93,7 +100,7 @@ def test_both_directions(problem, last, dtype, order, taken):
 
 
 @FORMATS
-def test_float64_when_asked(last, order, taken):
+def test_float64_when_asked(last, taken):
     x, w, b, dy, c, window = drawn((2, 5, 3, (6, 9), 1, 1), last, "float64")
     check(cpu.conv_forward(x, w, b, window), reference.conv_forward, (x, w, b, window), 45)
     check(cpu.conv_input_grad(dy, w, c, window), reference.conv_input_grad, (dy, w, c, window), 27)
@@ -280,7 +287,7 @@ def test_the_mode_comes_back():
 
 @pytest.mark.parametrize("value, expected", [(None, "auto"), ("", "auto"), ("off", "off"), ("always", "always")])
 def test_environment(monkeypatch, value, expected):
-    monkeypatch.setattr(conv_choice, "_mode", None)
+    monkeypatch.setattr(conv_choice._winograd, "_chosen", None)
     monkeypatch.delenv("FASTCONV_WINOGRAD", raising=False)
     if value is not None:
         monkeypatch.setenv("FASTCONV_WINOGRAD", value)
@@ -288,7 +295,30 @@ def test_environment(monkeypatch, value, expected):
 
 
 def test_a_wrong_environment_is_refused(monkeypatch):
-    monkeypatch.setattr(conv_choice, "_mode", None)
+    monkeypatch.setattr(conv_choice._winograd, "_chosen", None)
     monkeypatch.setenv("FASTCONV_WINOGRAD", "yes")
     with pytest.raises(ShapeError, match="FASTCONV_WINOGRAD: value: got 'yes'"):
         fastconv.get_winograd()
+
+
+@pytest.mark.parametrize("features", ["+avx2,+fma", "+sse2"])
+def test_narrower_vectors(features, tmp_path):
+    """The transforms for a lesser machine, compiled and run here in a process of its own."""
+    if platform.machine() != "x86_64":
+        pytest.skip("these are x86-64 feature names")
+    code = (
+        "import numpy as np\n"
+        "from fastconv import cpu, reference\n"
+        "from fastconv.window import Window\n"
+        "rng = np.random.default_rng(0)\n"
+        "x, w = rng.standard_normal((2, 17, 9, 9)).astype('f4'), rng.standard_normal((19, 17, 3, 3)).astype('f4')\n"
+        "window = Window.conv(x, w, None, 1, 1, 1, 1, rank=2)\n"
+        "for x in (x, np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)):\n"
+        "    y = cpu.conv_forward(x, w, None, window)\n"
+        "    e = reference.conv_forward(x.astype('f8'), w.astype('f8'), None, window)\n"
+        "    assert np.abs(y - e).max() < 2e-4, np.abs(y - e).max()\n"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features,
+                   "NUMBA_CACHE_DIR": str(tmp_path), "FASTCONV_WINOGRAD": "always"}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

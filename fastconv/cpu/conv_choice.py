@@ -4,15 +4,11 @@ Winograd multiplies a quarter as often, but transforms inputs, filters and resul
 tile of 6x6 pixels holds rather than to what one result sums. It pays where channels and filters are many.
 """
 
-import contextlib
 import functools
-import os
 
-from fastconv.errors import DTypeError, ShapeError
+from fastconv.cpu.modes import Mode
 
-_MODES = ("auto", "off", "always")
-_VARIABLE = "FASTCONV_WINOGRAD"
-_mode = None  # not chosen yet: the environment decides when it is first asked for
+_winograd = Mode("winograd", ("auto", "off", "always"))
 
 # Least channels and filters of a group. Fewer do not pay for the transforms; with 16 the worst of random data errs by
 # 0.6 of what the model of errors allows at c = 1, with 64 by 0.25. Padding of 2 leaves a corner one pixel of the tile
@@ -20,7 +16,7 @@ _mode = None  # not chosen yet: the environment decides when it is first asked f
 _FEWEST, _FEWEST_AT_CORNERS = 16, 64
 # What a convolution costs for each pair of channel and filter, in multiply-adds: transforming a filter, and a tile of
 # either side, shared by all that it meets on the other.
-_FILTER_COST, _TILE_COST = 600, 800
+_FILTER_COST, _TILE_COST = 250, 600
 _ROWS = 8  # tiles that are multiplied at a time, at least
 # The same for a weight gradient, whose tiles are shared by a block of about so many channels or filters: their sums are
 # 600 KB in float32.
@@ -39,10 +35,7 @@ def get_winograd():
     Raises:
         ShapeError: FASTCONV_WINOGRAD, the default, is none of them.
     """
-    global _mode
-    if _mode is None:
-        _mode = _checked(_VARIABLE, "value", os.environ.get(_VARIABLE, "") or "auto")
-    return _mode
+    return _winograd.get()
 
 
 def set_winograd(mode):
@@ -60,11 +53,9 @@ def set_winograd(mode):
         DTypeError: mode is no str.
         ShapeError: mode is none of the three.
     """
-    global _mode
-    _mode = _checked("set_winograd", "mode", mode)
+    _winograd.set(mode)
 
 
-@contextlib.contextmanager
 def winograd(mode):
     """Within the block, take Winograd's algorithm on the CPU when `mode` says, in all threads.
 
@@ -74,12 +65,7 @@ def winograd(mode):
     Returns:
         A context manager; what was chosen before returns at its end.
     """
-    before = get_winograd()
-    set_winograd(mode)
-    try:
-        yield
-    finally:
-        set_winograd(before)
+    return _winograd.within(mode)
 
 
 def is_winograd(window, dtype, transposed):
@@ -163,11 +149,3 @@ def _pays_weight_grad(window):
 def weight_grad_blocks(count):
     """Blocks of channels or filters of a weight gradient."""
     return -(-count // _BLOCK)
-
-
-def _checked(operator, argument, mode):
-    if not isinstance(mode, str):
-        raise DTypeError(operator, argument, f"{type(mode).__name__} {mode!r}", "a str")
-    if mode not in _MODES:
-        raise ShapeError(operator, argument, repr(mode), " or ".join(map(repr, _MODES)))
-    return mode

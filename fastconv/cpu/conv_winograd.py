@@ -7,9 +7,10 @@ A result errs in proportion to what its whole tile holds, not to the products of
 finite, be it by its data or because a transform overflowed, its image is convolved directly.
 
 Where they fit the caches, the filters are transformed once and the inputs block by block. The many filters of deep
-layers are transformed in the blocks in which they are multiplied, once for each 256 tiles, and the inputs beforehand.
-The workspace is four times the filters in the one case, at most 3 MB, and 2.25 times the inputs, with what their tiles
-go beyond them, in the other; and about 1.5 MB a thread.
+layers, and such as outnumber the tiles, are transformed in the blocks in which they are multiplied, once for each 128
+tiles, and the inputs beforehand.
+The workspace is four times the filters in the one case, at most 3 MB, and transformed inputs in the other, at most
+32 MB or those of 16 tiles; and about 1.5 MB a thread.
 """
 
 import math
@@ -34,7 +35,8 @@ _MOST_TILES = 28  # of such a block
 _TASKS_PER_THREAD = 4  # planes are cut for these, though each cut transforms some planes twice
 _FEWEST_PLANES = 4
 # Where filters are transformed as they are needed: channels of a slice, and tiles that share a transformed filter.
-_DEPTH, _SHARING = 64, 256
+_DEPTH, _SHARING = 64, 128
+_PASS_BYTES, _FEWEST_TILES = 1 << 25, 16  # transformed inputs of a pass, at most, and its tiles, at least
 
 
 def convolve(w, xs, bs, ys, samples, strides, channels_last, activation=None):
@@ -54,20 +56,21 @@ def convolve(w, xs, bs, ys, samples, strides, channels_last, activation=None):
     bad = np.zeros(sampling.batch, np.uint8)
     least = xs.dtype.type(0 if activation == "relu" else -math.inf)
     tiling = _tiling(sampling, offsets, xs.dtype)
-    parts = tiling.groups * -(-tiling.batch * tiling.rows * tiling.columns // tiling.block)
-    parts *= -(-tiling.output[0] // tiling.planes)
     work = ys.size * tiling.channels * sampling.taps / _SPEED
     if tiling.depth:
-        v = _transformed_inputs(xs, tiling, channels_last)
-        tasks = parts * -(-tiling.filters // (tiling.panels * panel(xs.dtype)))
-        parallel_for(
-            kernels.convolve_filters, tasks, work,
-            v, flat(w), strides, flipped, bias, least, ys, bad, tiling, channels_last,
-        )  # fmt: skip
+        ws, every = flat(w), tiling.batch * tiling.rows * tiling.columns
+        for first in range(0, every, tiling.tiles):
+            some = tiling._replace(first=first, tiles=min(tiling.tiles, every - first))
+            v = _transformed_inputs(xs, some, channels_last)
+            tasks = _parts(some) * -(-tiling.filters // (tiling.panels * panel(xs.dtype)))
+            parallel_for(
+                kernels.convolve_filters, tasks, work * some.tiles / every,
+                v, ws, strides, flipped, bias, least, ys, bad, some, channels_last,
+            )  # fmt: skip
     else:
         key = ("winograd", strides, flipped, tiling.groups)
         u = packed(w, key, lambda: _transformed_filters(flat(w), tiling, strides, flipped))
-        parallel_for(kernels.convolve_blocks, parts, work, xs, u, bias, least, ys, bad, tiling, channels_last)
+        parallel_for(kernels.convolve_blocks, _parts(tiling), work, xs, u, bias, least, ys, bad, tiling, channels_last)
     image, result = xs.size // tiling.batch, ys.size // tiling.batch
     for n in np.flatnonzero(bad):
         again = ys[n * result : (n + 1) * result]
@@ -90,15 +93,26 @@ def _transformed_filters(ws, tiling, strides, flipped):
 
 
 def _transformed_inputs(xs, tiling, channels_last):
-    """The transformed inputs, all of them."""
-    tiles = tiling.batch * tiling.rows * tiling.columns
+    """The transformed inputs of a pass."""
     slices = tiling.groups * -(-tiling.channels // tiling.depth)
-    lanes = panel(xs.dtype) // 2
-    _, step = kernels.row_and_step.py_func(tiling.size[0] * tiles + ROWS, tiling.depth, lanes)
+    rows = tiling.size[0] * tiling.tiles + ROWS
+    _, step = kernels.row_and_step.py_func(rows, tiling.depth, panel(xs.dtype) // 2)
     v = np.empty(slices * POINTS * step, xs.dtype)
-    work = v.size / _FILTER_SPEED
-    parallel_for(kernels.transform_all_inputs, slices * tiling.size[0], work, xs, v, tiling, channels_last)
+    tasks = slices * tiling.size[0] * -(-tiling.tiles // (2 * kernels.RUN))
+    parallel_for(kernels.transform_all_inputs, tasks, v.size / _FILTER_SPEED, xs, v, tiling, channels_last)
     return v
+
+
+def _parts(tiling):
+    """How many blocks of tiles and planes there are, in all groups."""
+    return tiling.groups * -(-tiling.tiles // tiling.block) * -(-tiling.output[0] // tiling.planes)
+
+
+def _is_deep(sampling, tiles, dtype):
+    """Whether filters are transformed as they are needed."""
+    taps = sampling.taps // (TAPS * TAPS)
+    size = POINTS * taps * sampling.channels * sampling.filters * dtype.itemsize
+    return size > _FILTER_BYTES or tiles < taps * sampling.filters
 
 
 def _tiling(sampling, offsets, dtype):
@@ -106,13 +120,16 @@ def _tiling(sampling, offsets, dtype):
     rows, columns = (-(-size // OUTPUTS) for size in sampling.output[1:])
     tiles = sampling.batch * rows * columns
     width = panel(dtype)
-    filters_bytes = POINTS * taps * sampling.channels * sampling.filters * dtype.itemsize
     planes = sampling.output[0]
-    if filters_bytes > _FILTER_BYTES:
+    if _is_deep(sampling, tiles * planes, dtype):
         depth = min(-(-sampling.channels // width) * width, _DEPTH)
-        blocks = -(-tiles // _SHARING)
+        one = POINTS * sampling.groups * sampling.channels * sampling.size[0] * dtype.itemsize
+        tiles = min(tiles, max(_FEWEST_TILES, _PASS_BYTES // one))
+        panels = sampling.groups * -(-sampling.filters // width)
+        sharing = min(_SHARING, max(_FEWEST_TILES, tiles * planes * panels // get_num_threads()))  # may decide here too
+        blocks = -(-tiles // sharing)
         block = -(-tiles // blocks)
-        planes = min(planes, _SHARING // block) if blocks == 1 else 1
+        planes = min(planes, max(1, sharing // block)) if blocks == 1 else 1
         panels = 1
     else:
         depth = 0
@@ -134,6 +151,8 @@ def _tiling(sampling, offsets, dtype):
         taps=taps,
         rows=rows,
         columns=columns,
+        first=0,
+        tiles=tiles,
         block=block,
         panels=min(panels, -(-sampling.filters // width)),
         planes=planes,

@@ -19,6 +19,8 @@ from fastconv.cpu.conv_winograd_transforms import (
     TAPS,
     clear_lanes,
     copy_lanes,
+    fetch_to_read,
+    fetch_to_write,
     filter_tile,
     input_tile,
     output_tile,
@@ -29,6 +31,7 @@ from fastconv.cpu.conv_winograd_transforms import (
 from fastconv.cpu.jit import aligned_start, inline, kernel
 from fastconv.cpu.microkernel import LOW_ROWS, ROWS, gemm_tile_ahead, gemm_tile_low, tile_width
 
+_AHEAD, _FILTERS_AHEAD = 3, 8  # tiles, and channels, for which memory is fetched before it is needed
 RUN = 14  # tiles of a strip, which is then 22 KB in float32
 
 
@@ -45,6 +48,8 @@ class Tiling(NamedTuple):
     taps: int  # along depth
     rows: int  # tiles down a plane
     columns: int  # tiles across a plane
+    first: int  # tile of a pass
+    tiles: int  # of a pass, in each plane
     block: int  # tiles of a block, a multiple of ROWS
     panels: int  # of filters that are multiplied before results go out
     planes: int  # consecutive output planes of a task
@@ -106,33 +111,51 @@ def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, c_fi
         count = min(RUN, tiling.columns - place % tiling.columns, tiles - i)
         top = place // tiling.columns * OUTPUTS - tiling.before[1]
         left = place % tiling.columns * OUTPUTS - tiling.before[2]
-        across = OUTPUTS * count + INPUTS - OUTPUTS
-        low, high = max(0, -left), min(across, width - left)
         image_at = (image * tiling.groups + group) * channels * positions
         if channels_last:
             image_at = image * positions * pixel + group * channels
-        for c in range(c_first, c_last, lanes):
-            used = min(lanes, channels - c)
-            target = v_at + i * row + c - c_first
-            for r in range(INPUTS):
-                at = strip_at + r * pitch
-                if top + r < 0 or top + r >= height:
-                    for p in range(across):
+        near, far = 0, 0  # tiles between are read in place
+        if channels_last and (c_last - c_first) % lanes == 0 and top >= 0 and top + INPUTS <= height:
+            near = 1 if left < 0 else 0
+            far = max(near, min(count, (width - left - INPUTS) // OUTPUTS + 1))
+            for k in range(near, far):
+                source = image_at + ((plane * height + top) * width + left + k * OUTPUTS) * pixel
+                for c in range(c_first, c_last, lanes):
+                    for r in range(INPUTS - OUTPUTS, INPUTS):
+                        for p in range(_AHEAD * OUTPUTS, (_AHEAD + 1) * OUTPUTS):
+                            fetch_to_read(x, source + c + (r * width + p) * pixel)
+                    input_tile(x, source + c, width * pixel, pixel, v, v_at + (i + k) * row + c - c_first, step)
+        for side in range(2):
+            begin, end = (0, near) if side == 0 else (far, count)
+            if begin == end:
+                continue
+            start = left + begin * OUTPUTS
+            across = OUTPUTS * (end - begin) + INPUTS - OUTPUTS
+            low, high = max(0, -start), min(across, width - start)
+            for c in range(c_first, c_last, lanes):
+                used = min(lanes, channels - c)
+                for r in range(INPUTS):
+                    at = strip_at + r * pitch
+                    if top + r < 0 or top + r >= height:
+                        for p in range(across):
+                            clear_lanes(strip, at + p * lanes)
+                        continue
+                    source = image_at + c * channel + ((plane * height + top + r) * width + start) * pixel
+                    for p in range(low):
                         clear_lanes(strip, at + p * lanes)
-                    continue
-                source = image_at + c * channel + ((plane * height + top + r) * width + left) * pixel
-                for p in range(low):
-                    clear_lanes(strip, at + p * lanes)
-                if channels_last:
-                    for p in range(low, high):
-                        copy_lanes(x, source + p * pixel, strip, at + p * lanes, used, True)
-                else:
-                    for p in range(low, high, lanes):
-                        pixels_from_planes(x, source + p, channel, used, min(lanes, high - p), strip, at + p * lanes)
-                for p in range(high, across):
-                    clear_lanes(strip, at + p * lanes)
-            for k in range(count):
-                input_tile(strip, strip_at + k * OUTPUTS * lanes, pitch, lanes, v, target + k * row, step)
+                    if channels_last:
+                        for p in range(low, high):
+                            copy_lanes(x, source + p * pixel, strip, at + p * lanes, used, True)
+                    else:
+                        for p in range(low, high, lanes):
+                            pixels_from_planes(
+                                x, source + p, channel, used, min(lanes, high - p), strip, at + p * lanes
+                            )
+                    for p in range(high, across):
+                        clear_lanes(strip, at + p * lanes)
+                target = v_at + (i + begin) * row + c - c_first
+                for k in range(end - begin):
+                    input_tile(strip, strip_at + k * OUTPUTS * lanes, pitch, lanes, v, target + k * row, step)
         i += count
 
 
@@ -152,18 +175,32 @@ def transform_results(m, m_at, row, step, bias, least, strip, strip_at, y, bad, 
         count = min(RUN, tiling.columns - place % tiling.columns, tiles - i)
         top = place // tiling.columns * OUTPUTS
         left = place % tiling.columns * OUTPUTS
-        across = min(OUTPUTS * count, width - left)
-        for f in range(0, filters, lanes):
+        far = 0  # tiles before are written in place
+        if channels_last and filters % lanes == 0 and top + OUTPUTS <= height:
+            far = min(count, (width - left) // OUTPUTS)
+            for k in range(far):
+                position = image * positions + (plane * height + top) * width + left + k * OUTPUTS
+                target = position * all_filters + group * tiling.filters + f0
+                for f in range(0, filters, lanes):
+                    for r in range(OUTPUTS):
+                        for p in range(_AHEAD * OUTPUTS, (_AHEAD + 1) * OUTPUTS):
+                            fetch_to_write(y, target + f + (r * width + p) * all_filters)
+                    finite = output_tile(m, m_at + (i + k) * row + f, step, bias, group * tiling.filters + f0 + f,
+                                         least, y, target + f, width * all_filters, all_filters)  # fmt: skip
+                    if not finite:
+                        bad[image] = 1
+        across = min(OUTPUTS * count, width - left) - far * OUTPUTS
+        for f in range(0, filters if far < count else 0, lanes):
             channel = group * tiling.filters + f0 + f
             used = min(lanes, filters - f)
-            for k in range(count):
+            for k in range(far, count):
                 finite = output_tile(m, m_at + (i + k) * row + f, step, bias, channel, least,
-                                     strip, strip_at + k * OUTPUTS * lanes, pitch, lanes)  # fmt: skip
+                                     strip, strip_at + (k - far) * OUTPUTS * lanes, pitch, lanes)  # fmt: skip
                 if not finite:
                     bad[image] = 1
             for r in range(min(OUTPUTS, height - top)):
                 at = strip_at + r * pitch
-                position = (plane * height + top + r) * width + left
+                position = (plane * height + top + r) * width + left + far * OUTPUTS
                 if channels_last:
                     target = (image * positions + position) * all_filters + channel
                     for p in range(across):
@@ -203,7 +240,7 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
     lanes, columns = vector_lanes(x), tile_width(x)
     taps, block = tiling.taps, tiling.block
     depth, planes = tiling.size[0], tiling.output[0]
-    all_tiles = tiling.batch * tiling.rows * tiling.columns
+    all_tiles = tiling.tiles
     blocks, cuts = ceil_div(all_tiles, block), ceil_div(planes, tiling.planes)
     v_row, v_step = row_and_step(block, ceil_div(tiling.channels, lanes) * lanes, lanes)
     m_row, m_step = row_and_step(block, tiling.panels * columns, lanes)
@@ -243,22 +280,25 @@ def convolve_blocks(first, last, x, u, bias, least, y, bad, tiling, channels_las
 
 @kernel
 def transform_all_inputs(first, last, x, v, tiling, channels_last):
-    """v[group, slice of channels, point, plane and tile, channel]; a task is a plane of a slice of one group."""
+    """v[group, slice of channels, point, plane and tile, channel]; a task is some tiles of a plane and slice."""
     lanes = vector_lanes(x)
-    depth = tiling.size[0]
-    tiles = tiling.batch * tiling.rows * tiling.columns
-    slices = ceil_div(tiling.channels, tiling.depth)
+    depth, tiles = tiling.size[0], tiling.tiles
+    slices, blocks = ceil_div(tiling.channels, tiling.depth), ceil_div(tiles, 2 * RUN)
     row, step = row_and_step(depth * tiles + ROWS, tiling.depth, lanes)
     strip = np.empty(INPUTS * (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes + 64, x.dtype)
     strip_at = aligned_start(strip)
     for task in range(first, last):
-        plane = task % depth
-        part = task // depth
+        tile = task % blocks * 2 * RUN
+        plane = task // blocks % depth
+        part = task // (blocks * depth)
         c = part % slices * tiling.depth
         at = part * POINTS * step
-        transform_inputs(x, strip, strip_at, v, at + plane * tiles * row, row, step, tiling, part // slices,
-                         c, min(tiling.channels, c + tiling.depth), plane, 0, tiles, channels_last)  # fmt: skip
-        if plane == 0:  # whole tiles read beyond the last row, and what they read is added to rows that count
+        transform_inputs(x, strip, strip_at, v, at + (plane * tiles + tile) * row, row, step, tiling, part // slices,
+                         c, min(tiling.channels, c + tiling.depth), plane, tiling.first + tile,
+                         min(2 * RUN, tiles - tile), channels_last)  # fmt: skip
+        if (
+            plane == 0 and tile == 0
+        ):  # a product may go beyond the last row, and what it meets is added to rows that count
             for e in range(POINTS):
                 for i in range(depth * tiles * row, step):
                     v[at + e * step + i] = 0
@@ -269,8 +309,7 @@ def convolve_filters(first, last, v, w, strides, flipped, bias, least, y, bad, t
     """y from all transformed inputs; a task is some panels of filters and a block of tiles or planes of one group."""
     lanes, columns = vector_lanes(v), tile_width(v)
     taps, channels, filters = tiling.taps, tiling.channels, tiling.filters
-    planes = tiling.output[0]
-    tiles = tiling.batch * tiling.rows * tiling.columns
+    planes, tiles = tiling.output[0], tiling.tiles
     slices, blocks = ceil_div(channels, tiling.depth), ceil_div(tiles, tiling.block)
     cuts, parts = ceil_div(planes, tiling.planes), ceil_div(filters, tiling.panels * columns)
     v_row, v_step = row_and_step(tiling.size[0] * tiles + ROWS, tiling.depth, lanes)
@@ -305,14 +344,17 @@ def convolve_filters(first, last, v, w, strides, flipped, bias, least, y, bad, t
                     panel, lane = (f - f0) // columns, (f - f0) % columns
                     target = u_at + panel * POINTS * u_step + lane
                     for k in range(depth):
+                        for i in range(lanes):
+                            fetch_to_read(w, source + (k + _FILTERS_AHEAD) * strides[2] + i * strides[1])
                         transform_filter(w, source + k * strides[2], strides[1], used, flipped, strip, strip_at,
                                          u, target + k * columns, u_step)  # fmt: skip
                 multiply_points(v, slice_at + ((low + shift) * tiles + tile) * v_row, v_row, v_step,
                                 (high - low - 1) * tiles + wide, depth, u, u_at, u_step, POINTS * u_step,
                                 m, m_at + (low - start) * tiles * m_row, m_row, m_step, count, True)  # fmt: skip
+        wanted = min(count * columns, filters - f0)
         for plane in range(start, stop):
             transform_results(m, m_at + (plane - start) * tiles * m_row, m_row, m_step, bias, least, strip, strip_at,
-                              y, bad, tiling, group, f0, min(count * columns, filters - f0), plane, tile, wide,
+                              y, bad, tiling, group, f0, wanted, plane, tiling.first + tile, wide,
                               channels_last)  # fmt: skip
 
 

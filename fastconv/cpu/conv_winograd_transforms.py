@@ -322,6 +322,29 @@ def clear_lanes(typingctx, target, at):
     return types.void(target, types.int64), codegen
 
 
+@intrinsic
+def fetch_to_read(typingctx, array, at):
+    """Bring the cache line of array[at] near; any index will do."""
+    return types.void(array, types.int64), _fetch(write=0)
+
+
+@intrinsic
+def fetch_to_write(typingctx, array, at):
+    """As fetch_to_read, for memory that is about to be written."""
+    return types.void(array, types.int64), _fetch(write=1)
+
+
+def _fetch(write):
+    def codegen(context, builder, signature, args):
+        line = builder.bitcast(element(context, builder, signature, args), ir.IntType(8).as_pointer())
+        function = _Vectors(builder, signature.args[0].dtype).function
+        fetch = function("llvm.prefetch.p0i8", ir.VoidType(), line.type, _I32, _I32, _I32)
+        builder.call(fetch, [line, *(ir.Constant(_I32, number) for number in (write, 3, 1))])
+        return context.get_dummy_value()
+
+    return codegen
+
+
 def _of(signature, argument):
     """What element() takes for a signature: one whose first argument is this array."""
     return types.void(signature.args[argument])
