@@ -10,7 +10,7 @@ from fastconv.tolerance import assert_within, batch_norm_scales, bound
 from tests.storage import storages
 
 DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
-# Around vectors, chunks (4096 elements, 256 rows), the splits of a reduction, and fewer channels than lanes.
+# Around vectors, chunks (4096 elements, 256 rows), blocks of 256 channels, splits of a reduction, fewer channels than lanes.
 SHAPES = [
     (5, 1),
     (4, 3),
@@ -19,6 +19,7 @@ SHAPES = [
     (3, 5, 1, 1),
     (8, 16, 7, 7),
     (3, 70, 9, 11),
+    (5, 300, 3, 11),
     (2, 2, 130, 70),
     (1, 1, 91, 97),
     (2, 5, 6, 7, 8),

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv.arrays import accumulator
 from fastconv.cpu import norm_kernels as kernels
+from fastconv.cpu import norm_row_kernels as row_kernels
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.threads import parallel_for
 
@@ -40,7 +41,8 @@ def batch_norm_statistics(x):
         origin = flat(x[(0, slice(None), *(0,) * (x.ndim - 2))])
         partial = _partial_sums(run, plan, 3, x.shape[1], xs, *_lanes(plan, xs, origin)).reshape(-1)
         splits = plan.splits * plan.pixels
-        parallel_for(kernels.join_moments, mean.size, partial.size, partial, origin, mean, variance, splits)
+        blocks = -(-mean.size // kernels.JOINED)
+        parallel_for(kernels.join_moments, blocks, partial.size, partial, origin, mean, variance, splits)
         spoilt = np.isnan(mean)
         if spoilt.any():  # the moments of infinities are NaN, their sum is not
             mean[spoilt] = x[:, spoilt].astype(np.float64).sum(axis=(0, *range(2, x.ndim))) / (x.size // x.shape[1])
@@ -112,7 +114,7 @@ def group_norm_forward(x, groups, w, b, eps):
         numbers = (a.reshape(-1).astype(xs.dtype, copy=False) for a in (mean, inverse))
         numbers = *numbers, _or_nothing(w, x), _or_nothing(b, x)
         sizes = np.array((groups, x.shape[1] // groups), np.int64)
-        parallel_for(kernels.scale_members, mean.size, x.size / _SPEED, xs, ys, *numbers, sizes)
+        parallel_for(row_kernels.scale_members, mean.size, x.size / _SPEED, xs, ys, *numbers, sizes)
     else:
         scale, shift = _of_channels(inverse, x) * _or_constant(w, x, 1), _or_constant(b, x, 0)
         _scale(plan, xs, ys, None, _of_channels(mean, x), scale, np.broadcast_to(shift, scale.shape), False)
@@ -132,7 +134,7 @@ def group_norm_grad(dy, x, mean, variance, groups, w, eps, sums=True):
             means, scales = (a.reshape(-1).astype(xs.dtype) for a in (mean, inverse))
             sizes = np.array((groups, x.shape[1] // groups, x.shape[0], plan.splits), np.int64)
             arguments = (errors, xs, dxs, means, scales, _or_nothing(w, x), sizes)
-            parallel_for(kernels.grad_members, mean.size, x.size / _SPEED, *arguments)
+            parallel_for(row_kernels.grad_members, mean.size, x.size / _SPEED, *arguments)
             if not sums:
                 return narrowed(dx, dy), None, None
             db, dw = _member_sums(errors, xs, means, scales, sizes)
@@ -164,7 +166,7 @@ def rms_norm_forward(x, w, eps):
     y, square = np.empty(x.shape, xs.dtype), np.full(x.shape[0], np.nan, xs.dtype)
     if y.size:
         parallel_for(
-            kernels.scale_rows, x.shape[0], x.size / _SPEED, xs, ws, y.reshape(-1), square, x.shape[1], float(eps)
+            row_kernels.scale_rows, x.shape[0], x.size / _SPEED, xs, ws, y.reshape(-1), square, x.shape[1], float(eps)
         )
     return narrowed(y, x), square
 
@@ -175,7 +177,7 @@ def rms_norm_input_grad(dy, x, square, w, eps):
     dx = np.empty(x.shape, xs.dtype)
     if dx.size:
         arguments = (errors, xs, ws, dx.reshape(-1), flat(square), x.shape[1], float(eps))
-        parallel_for(kernels.grad_rows, x.shape[0], x.size / _SPEED, *arguments)
+        parallel_for(row_kernels.grad_rows, x.shape[0], x.size / _SPEED, *arguments)
     return narrowed(dx, dy)
 
 
@@ -200,15 +202,15 @@ def _member_sums(errors, xs, means, scales, sizes):
     groups, members, _, splits = sizes.tolist()
     channels = groups * members
     partial = np.empty((splits, 2, channels))
-    tasks = splits * kernels.blocks_of(channels)
+    tasks = splits * row_kernels.blocks_of(channels)
     arguments = (errors, xs, means, scales, partial.reshape(-1), sizes)
-    parallel_for(kernels.products_members, tasks, xs.size / _SPEED, *arguments)
+    parallel_for(row_kernels.products_members, tasks, xs.size / _SPEED, *arguments)
     return partial[0] if splits == 1 else partial.sum(axis=0)
 
 
 def _member_splits(images, channels):
     """Into how many parts the images are split, so that there are tasks enough."""
-    wanted = -(-_TASKS // max(kernels.blocks_of(channels), 1))
+    wanted = -(-_TASKS // max(row_kernels.blocks_of(channels), 1))
     return max(1, min(wanted, images * channels // _TASK_ELEMENTS, images))
 
 

@@ -13,20 +13,15 @@ import numpy as np
 from fastconv.cpu.jit import exact, get, inline, kernel, put
 
 CHUNK = 4096  # elements that are read twice while they are in the cache
-MEMBERS = 2048  # channels whose sums over images stay in the cache
-_MOST_ROWS = 256  # that one sum in the dtype of x runs over, channels last
+_ROWS_CHUNK = 32768  # of rows of channels: these are long, and what is done between chunks is done for each channel
+JOINED = 256  # channels whose moments are joined together
+MOST_ROWS = 256  # that one sum in the dtype of x runs over, channels last
 
 
 @inline
 def chunks_of(length):
     """How many chunks a plane has."""
     return (length + CHUNK - 1) // CHUNK
-
-
-@inline
-def blocks_of(channels):
-    """How many blocks of MEMBERS channels there are."""
-    return (channels + MEMBERS - 1) // MEMBERS
 
 
 @inline
@@ -50,6 +45,22 @@ def _joined(count, mean, squares, more, pivot, origin, rest, square):
     total = count + more
     squares += np.float64(square) - rest * rest / more + apart * apart * (count * more / total)
     return total, mean + apart * (more / total), squares
+
+
+@exact
+def _shares(count, more):
+    """What _joined_evenly multiplies by, the same for all channels: divisions are slow."""
+    count, more = np.float64(count), np.float64(more)
+    return 1.0 / more, more / (count + more), count * (more / (count + more))
+
+
+@exact
+def _joined_evenly(mean, squares, shares, pivot, origin, rest, square):
+    """As _joined, without the count, for channels that have all counted as many."""
+    rest = np.float64(rest)
+    apart = (np.float64(pivot) - np.float64(origin)) + rest * shares[0] - mean
+    squares += np.float64(square) - rest * (rest * shares[0]) + apart * apart * shares[2]
+    return mean + apart * shares[1], squares
 
 
 @exact
@@ -87,52 +98,84 @@ def moments_last(first, last, x, origin, partial, sizes):
     """As moments_first, with lanes for channels; a task is a split."""
     rows, lanes, splits = sizes[0], sizes[1], sizes[3]
     pivots, rests, squares = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    step = min(max(CHUNK // lanes, 1), _MOST_ROWS)
+    step = min(max(_ROWS_CHUNK // lanes, 1), MOST_ROWS)
     for split in range(first, last):
         counts = split * 3 * lanes
         means, sums = counts + lanes, counts + 2 * lanes
-        for c in range(3 * lanes):
-            put(partial, counts + c, 0)
-        end = rows * (split + 1) // splits
-        for low in range(rows * split // splits, end, step):
+        for c in range(2 * lanes):
+            put(partial, means + c, 0)
+        begin, end = rows * split // splits, rows * (split + 1) // splits
+        for c in range(lanes):
+            put(partial, counts + c, np.float64(end - begin))
+        for low in range(begin, end, step):
             high = min(low + step, end)
+            fours = low + (high - low) // 4 * 4
             for c in range(lanes):
                 put(pivots, c, 0)
                 put(rests, c, 0)
                 put(squares, c, 0)
-            for row in range(low, high):
+            for row in range(low, fours, 4):
+                at = row * lanes
+                for c in range(lanes):
+                    pair = get(x, at + c) + get(x, at + lanes + c)
+                    other = get(x, at + 2 * lanes + c) + get(x, at + 3 * lanes + c)
+                    put(pivots, c, get(pivots, c) + (pair + other))
+            for row in range(fours, high):
                 for c in range(lanes):
                     put(pivots, c, get(pivots, c) + get(x, row * lanes + c))
+            share = x.dtype.type(1) / x.dtype.type(high - low)
             for c in range(lanes):
-                put(pivots, c, get(pivots, c) / x.dtype.type(high - low))
-            for row in range(low, high):
+                put(pivots, c, get(pivots, c) * share)
+            for row in range(low, fours, 4):
+                at = row * lanes
+                for c in range(lanes):
+                    pivot = get(pivots, c)
+                    d, e = get(x, at + c) - pivot, get(x, at + lanes + c) - pivot
+                    f, g = get(x, at + 2 * lanes + c) - pivot, get(x, at + 3 * lanes + c) - pivot
+                    put(rests, c, get(rests, c) + ((d + e) + (f + g)))
+                    put(squares, c, get(squares, c) + ((d * d + e * e) + (f * f + g * g)))
+            for row in range(fours, high):
                 for c in range(lanes):
                     d = get(x, row * lanes + c) - get(pivots, c)
                     put(rests, c, get(rests, c) + d)
                     put(squares, c, get(squares, c) + d * d)
+            shares = _shares(low - begin, high - low)
             for c in range(lanes):
-                count, mean, square = _joined(
-                    get(partial, counts + c), get(partial, means + c), get(partial, sums + c),
-                    high - low, get(pivots, c), get(origin, c), get(rests, c), get(squares, c),
+                mean, square = _joined_evenly(
+                    get(partial, means + c), get(partial, sums + c), shares,
+                    get(pivots, c), get(origin, c), get(rests, c), get(squares, c),
                 )  # fmt: skip
-                put(partial, counts + c, count)
                 put(partial, means + c, mean)
                 put(partial, sums + c, square)
 
 
 @kernel
 def join_moments(first, last, partial, origin, mean, variance, splits):
-    """mean and variance of each channel from the partial moments, in their order; a task is a channel."""
+    """mean and variance of each channel from the partial moments, in their order; a task is a block of channels."""
     channels = mean.size
-    for channel in range(first, last):
-        count, average, squares = 0.0, 0.0, 0.0
+    means, squares = np.empty(JOINED, np.float64), np.empty(JOINED, np.float64)
+    for task in range(first, last):
+        left = task * JOINED
+        lanes = min(JOINED, channels - left)
+        count = 0.0
+        for c in range(lanes):
+            put(means, c, 0)
+            put(squares, c, 0)
         for split in range(splits):
-            at = split * 3 * channels + channel
-            count, average, squares = _joined(
-                count, average, squares, partial[at], partial[at + channels], 0.0, 0.0, partial[at + 2 * channels]
-            )
-        mean[channel] = origin[channel] + average
-        variance[channel] = squares / count
+            at = split * 3 * channels + left
+            more = get(partial, at)  # that of all channels
+            shares = _shares(count, more)
+            count += more
+            for c in range(lanes):
+                average, square = _joined_evenly(
+                    get(means, c), get(squares, c), shares, get(partial, at + channels + c), 0.0, 0.0,
+                    get(partial, at + 2 * channels + c),
+                )  # fmt: skip
+                put(means, c, average)
+                put(squares, c, square)
+        for c in range(lanes):
+            put(mean, left + c, mean.dtype.type(np.float64(get(origin, left + c)) + get(means, c)))
+            put(variance, left + c, variance.dtype.type(get(squares, c) / count))
 
 
 @kernel
@@ -213,7 +256,7 @@ def products_last(first, last, dy, x, mean, partial, sizes):
     """As products_first, with lanes for channels; a task is a split."""
     rows, lanes, images, splits = sizes[0], sizes[1], sizes[2], sizes[3]
     totals, products = np.empty(lanes, x.dtype), np.empty(lanes, x.dtype)
-    step = min(max(CHUNK // lanes, 1), _MOST_ROWS)
+    step = min(max(_ROWS_CHUNK // lanes, 1), MOST_ROWS)
     for split in range(first, last):
         sums, at = split * 2 * lanes, split * images // splits * lanes
         for c in range(2 * lanes):
@@ -223,7 +266,18 @@ def products_last(first, last, dy, x, mean, partial, sizes):
             for c in range(lanes):
                 put(totals, c, 0)
                 put(products, c, 0)
-            for row in range(low, min(low + step, end)):
+            high = min(low + step, end)
+            fours = low + (high - low) // 4 * 4
+            for row in range(low, fours, 4):
+                for c in range(lanes):
+                    i, m = row * lanes + c, get(mean, at + c)
+                    d, e = get(dy, i), get(dy, i + lanes)
+                    f, g = get(dy, i + 2 * lanes), get(dy, i + 3 * lanes)
+                    put(totals, c, get(totals, c) + ((d + e) + (f + g)))
+                    pair = d * (get(x, i) - m) + e * (get(x, i + lanes) - m)
+                    other = f * (get(x, i + 2 * lanes) - m) + g * (get(x, i + 3 * lanes) - m)
+                    put(products, c, get(products, c) + (pair + other))
+            for row in range(fours, high):
                 for c in range(lanes):
                     i = row * lanes + c
                     put(totals, c, get(totals, c) + get(dy, i))
@@ -255,141 +309,3 @@ def grad_last(first, last, dy, x, dx, mean, scale, offset, slope, sizes):
             i = row * lanes + c
             d = get(dy, i) * get(scale, at + c) - (get(x, i) - get(mean, at + c)) * get(slope, at + c)
             put(dx, i, d - get(offset, at + c))
-
-
-@kernel
-def scale_members(first, last, x, y, mean, inverse, w, b, sizes):
-    """y = (x - mean) * inverse * w + b of x [images, groups, members]; a task is a group of an image.
-
-    w and b have no elements where they are ones and zeros.
-    """
-    groups, members = sizes[0], sizes[1]
-    for task in range(first, last):
-        m, r, row, at = mean[task], inverse[task], task * members, task % groups * members
-        if w.size == 0 and b.size == 0:
-            for c in range(members):
-                put(y, row + c, (get(x, row + c) - m) * r)
-        elif w.size == 0:
-            for c in range(members):
-                put(y, row + c, (get(x, row + c) - m) * r + get(b, at + c))
-        elif b.size == 0:
-            for c in range(members):
-                put(y, row + c, (get(x, row + c) - m) * r * get(w, at + c))
-        else:
-            for c in range(members):
-                put(y, row + c, (get(x, row + c) - m) * r * get(w, at + c) + get(b, at + c))
-
-
-@kernel
-def grad_members(first, last, dy, x, dx, mean, inverse, w, sizes):
-    """dx of x [images, groups, members], by the sums over the members; a task is a group of an image.
-
-    w has no elements where it is ones.
-    """
-    groups, members = sizes[0], sizes[1]
-    for task in range(first, last):
-        m, r, row, at = mean[task], inverse[task], task * members, task % groups * members
-        total, product = 0.0, 0.0
-        for low in range(0, members, CHUNK):
-            high = min(low + CHUNK, members)
-            chunk_total, chunk_product = x.dtype.type(0), x.dtype.type(0)
-            if w.size == 0:
-                for c in range(low, high):
-                    chunk_total += get(dy, row + c)
-                    chunk_product += get(dy, row + c) * (get(x, row + c) - m)
-            else:
-                for c in range(low, high):
-                    d = get(dy, row + c) * get(w, at + c)
-                    chunk_total += d
-                    chunk_product += d * (get(x, row + c) - m)
-            total += chunk_total
-            product += chunk_product
-        offset = x.dtype.type(total * r / members)
-        slope = x.dtype.type(product * r * r * r / members)
-        if w.size == 0:
-            for c in range(members):
-                put(dx, row + c, get(dy, row + c) * r - (get(x, row + c) - m) * slope - offset)
-        else:
-            for c in range(members):
-                d = get(dy, row + c) * get(w, at + c) * r
-                put(dx, row + c, d - (get(x, row + c) - m) * slope - offset)
-
-
-@kernel
-def products_members(first, last, dy, x, mean, inverse, partial, sizes):
-    """partial[split, (sum of dy, sum of dy * (x - mean) * inverse), channel] over images; a task is a block of channels
-    of a split."""
-    groups, members, images, splits = sizes[0], sizes[1], sizes[2], sizes[3]
-    lanes = groups * members
-    blocks = blocks_of(lanes)
-    totals, products = np.empty(MEMBERS, x.dtype), np.empty(MEMBERS, x.dtype)
-    for task in range(first, last):
-        split, left = task // blocks, task % blocks * MEMBERS
-        right = min(left + MEMBERS, lanes)
-        sums = split * 2 * lanes + left
-        for c in range(right - left):
-            put(partial, sums + c, 0)
-            put(partial, sums + lanes + c, 0)
-        end = images * (split + 1) // splits
-        for low in range(images * split // splits, end, _MOST_ROWS):
-            for c in range(right - left):
-                put(totals, c, 0)
-                put(products, c, 0)
-            for image in range(low, min(low + _MOST_ROWS, end)):
-                for group in range(left // members, (right - 1) // members + 1):
-                    m, r = mean[image * groups + group], inverse[image * groups + group]
-                    begin = max(group * members, left)
-                    at = image * lanes + begin
-                    for c in range(min((group + 1) * members, right) - begin):
-                        d = get(dy, at + c)
-                        put(totals, begin - left + c, get(totals, begin - left + c) + d)
-                        product = d * ((get(x, at + c) - m) * r)
-                        put(products, begin - left + c, get(products, begin - left + c) + product)
-            for c in range(right - left):
-                put(partial, sums + c, get(partial, sums + c) + get(totals, c))
-                put(partial, sums + lanes + c, get(partial, sums + lanes + c) + get(products, c))
-
-
-@kernel
-def scale_rows(first, last, x, w, y, square, length, eps):
-    """y = x / sqrt(square + eps) * w, and square, the mean of squares, of x [rows, length]; a task is a row."""
-    for row in range(first, last):
-        at, squares = row * length, 0.0
-        for low in range(at, at + length, CHUNK):
-            part = x.dtype.type(0)
-            for i in range(low, min(low + CHUNK, at + length)):
-                part += get(x, i) * get(x, i)
-            squares += part
-        square[row] = squares / length
-        scale = x.dtype.type(1 / np.sqrt(squares / length + eps))
-        if w.size == 0:
-            for c in range(length):
-                put(y, at + c, get(x, at + c) * scale)
-        else:
-            for c in range(length):
-                put(y, at + c, get(x, at + c) * scale * get(w, c))
-
-
-@kernel
-def grad_rows(first, last, dy, x, w, dx, square, length, eps):
-    """dx of x [rows, length], through the mean of squares; a task is a row."""
-    for row in range(first, last):
-        at, product = row * length, 0.0
-        for low in range(0, length, CHUNK):
-            part, high = x.dtype.type(0), min(low + CHUNK, length)
-            if w.size == 0:
-                for c in range(low, high):
-                    part += get(dy, at + c) * get(x, at + c)
-            else:
-                for c in range(low, high):
-                    part += get(dy, at + c) * get(w, c) * get(x, at + c)
-            product += part
-        inverse = 1 / np.sqrt(square[row] + eps)
-        scale = x.dtype.type(inverse)
-        slope = x.dtype.type(product * inverse * inverse * inverse / length)
-        if w.size == 0:
-            for c in range(length):
-                put(dx, at + c, get(dy, at + c) * scale - get(x, at + c) * slope)
-        else:
-            for c in range(length):
-                put(dx, at + c, get(dy, at + c) * get(w, c) * scale - get(x, at + c) * slope)
