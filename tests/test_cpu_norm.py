@@ -10,7 +10,7 @@ from fastconv.tolerance import assert_within, batch_norm_scales, bound
 from tests.storage import storages
 
 DTYPES = ["float16", ml_dtypes.bfloat16, "float32", "float64"]
-# Around vectors, chunks (4096 elements, 256 rows), blocks of 256 channels, splits of a reduction, fewer channels than lanes.
+# Around vectors, chunks (4096 elements, 256 rows), blocks of 256 channels, splits of a sum, fewer channels than lanes.
 SHAPES = [
     (5, 1),
     (4, 3),
