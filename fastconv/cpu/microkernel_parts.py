@@ -262,7 +262,7 @@ class _Emitter:
     def prefetch(self, pointer, to_write):
         byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
         prefetch = self._declare("llvm.prefetch.p0i8", ir.VoidType(), [byte, i32, i32, i32])
-        what = [ir.Constant(i32, int(to_write)), ir.Constant(i32, 3), ir.Constant(i32, 1)]
+        what = [ir.Constant(i32, int(to_write)), ir.Constant(i32, 3 if to_write else 2), ir.Constant(i32, 1)]
         self.builder.call(prefetch, [self.builder.bitcast(pointer, byte), *what])
 
     def prefetch_step(self, start, row, step, k):
