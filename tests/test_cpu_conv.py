@@ -29,6 +29,8 @@ PROBLEMS = [
     (1, 34, 70, (20, 17), (1, 1), 1, 0, 1, 2),
     (2, 300, 40, (5, 7, 6), (1, 1, 1), 1, (0, 1, 0), 1, 1),
     (3, 270, 1000, (7, 7), (1, 1), 1, 0, 1, 1),
+    (2, 24, 36, (9, 11), (3, 3), 1, 1, 1, 6),
+    (2, 30, 20, (9, 8), (3, 3), 2, 1, 1, 10),
 ]
 # Worst seen over all of these: 0.59 of the bound (AMD EPYC, AVX-512).
 C = 1.0
@@ -90,6 +92,24 @@ def test_bits_depend_neither_on_threads_nor_on_where_the_rectifier_is(problem, l
             np.testing.assert_array_equal(actual, expected)
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(rectified, np.where(y < 0, 0, y))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
+def test_what_is_not_finite_stays_in_its_group(last, value):
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((2, 32, 9, 7)).astype("f4")
+    w = rng.standard_normal((32, 4, 3, 3)).astype("f4")
+    window = Window.conv(x, w, None, 1, 1, 1, 8, rank=2)
+    y = cpu.conv_forward(stored(x, last), w, None, window)
+    dx = cpu.conv_input_grad(stored(x, last), w, None, window)
+    x[1, 9, 4, 4] = value  # in group 2, which computes channels 8 to 11
+    for operator, before in ((cpu.conv_forward, y), (cpu.conv_input_grad, dx)):
+        after = operator(stored(x, last), w, None, window)
+        touched = ~np.isfinite(after)
+        assert touched[1, 8:12, 3:6, 3:6].all()
+        assert touched.sum() == 4 * 9
+        np.testing.assert_array_equal(after[~touched], before[~touched])
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])

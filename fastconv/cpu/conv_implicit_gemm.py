@@ -302,6 +302,10 @@ def multiply(xs, w, bs, ys, sampling, offsets, taps, strides, channels_last, act
         return
     work = sampling.groups * sampling.filters * depth * pixels / GEMM_SPEED
     finish = RECTIFY if activation == "relu" else 0
+    merged = _merged(sampling, columns) if channels_last else 1
+    if merged > 1 and _is_finite(xs):
+        _multiply_merged(xs, w, bs, ys, sampling, offsets, taps, strides, activation, merged)
+        return
     if channels_last:
         filters = packed_filters(w, columns, sampling, taps, strides, channels_last)
         large = sampling.filters * depth * xs.itemsize > _LARGE
@@ -324,6 +328,42 @@ def multiply(xs, w, bs, ys, sampling, offsets, taps, strides, channels_last, act
             xs, filters, bs, ys, sampling, offsets, per_block, block, in_place, finish,
         )  # fmt: skip
     activate(ys, None if activation == "relu" else activation)
+
+
+def _merged(sampling, columns):
+    """How many groups to compute as one, channels last: as many as fill a vector, if they do."""
+    if sampling.filters >= columns // 2:
+        return 1
+    fitting = (m for m in range(2, sampling.groups + 1) if sampling.groups % m == 0)
+    return next((m for m in fitting if m * sampling.filters >= columns // 2), 1)
+
+
+def _multiply_merged(xs, w, bs, ys, sampling, offsets, taps, strides, activation, merged):
+    """multiply, channels last, of groups that are too narrow: several are one, whose weights between them are 0.
+
+    A product of 0 and a finite number changes no bit of a sum.
+    """
+    groups = sampling.groups // merged
+    filters, channels, count = sampling.filters, sampling.channels, taps.size
+
+    def make():
+        group, f, c = np.ogrid[: sampling.groups, :filters, :channels]
+        at = (group * strides[0] + f * strides[1] + c * strides[2])[..., None] + taps
+        parts = flat(w)[at].reshape(groups, merged, filters, channels, count)
+        whole = np.zeros((groups, merged, filters, merged, channels, count), parts.dtype)
+        for i in range(merged):
+            whole[:, i, :, i] = parts[:, i]
+        return whole.reshape(groups * merged * filters, merged * channels, count)
+
+    whole = packed(w, ("merged", merged, groups, filters, channels, taps.tobytes(), strides), make)
+    wide = sampling._replace(groups=groups, filters=merged * filters, channels=merged * channels)
+    steps = (merged * filters * merged * channels * count, merged * channels * count, count)
+    multiply(xs, whole, bs, ys, wide, offsets, np.arange(count), steps, True, activation)
+
+
+def _is_finite(xs):
+    """Whether a flat array holds neither NaN nor infinity."""
+    return xs.size == 0 or bool(np.isfinite(xs.max()) and np.isfinite(xs.min()))
 
 
 def packed_filters(w, lanes, sampling, taps, strides, tap_major):

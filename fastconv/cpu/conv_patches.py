@@ -118,27 +118,32 @@ def pack_patches_last(patches, base, stride, x, sampling, offsets, group, depth_
     channels = sampling.channels
     pitch = sampling.groups * channels
     segment = sampling.line * channels
+    step = sampling.step[2]
     for r in range(found):
         run = r * RUN_FIELDS
-        for i in range(runs[run + 5]):
-            row = base + (runs[run + 4] + i) * stride - depth_first
-            k = depth_first
-            while k < depth_last:
-                begin = k // segment * segment
-                end = min(depth_last, begin + segment)
-                tap = begin // channels * 3
-                d = runs[run + 1] * sampling.step[0] + offsets[tap]
-                h = runs[run + 2] * sampling.step[1] + offsets[tap + 1]
-                w = (runs[run + 3] + i) * sampling.step[2] + offsets[tap + 2]
-                low, high = end, end
-                if d >= 0 and d < depth_size and h >= 0 and h < height:
-                    low = min(end, max(k, begin - w * channels)) if w < 0 else k
+        length = runs[run + 5]
+        # Pixels are the inner loop: what a segment means is found once for all pixels of a run.
+        for begin in range(depth_first // segment * segment, depth_last, segment):
+            k, end = max(begin, depth_first), min(depth_last, begin + segment)
+            tap = begin // channels * 3
+            d = runs[run + 1] * sampling.step[0] + offsets[tap]
+            h = runs[run + 2] * sampling.step[1] + offsets[tap + 1]
+            w = runs[run + 3] * step + offsets[tap + 2]
+            row = base + runs[run + 4] * stride - depth_first
+            source = (((runs[run] * depth_size + d) * height + h) * width + w) * pitch + group * channels - begin
+            inside_rows = d >= 0 and d < depth_size and h >= 0 and h < height
+            for _ in range(length):
+                low, high = k, end
+                if not inside_rows:
+                    high = k
+                elif w < 0 or w + sampling.line > width:
+                    low = min(end, max(k, begin - w * channels))
                     high = max(low, min(end, begin + (width - w) * channels))
-                position = ((runs[run] * depth_size + d) * height + h) * width + w
-                source = position * pitch + group * channels - begin
                 for m in range(k, low):
                     put(patches, row + m, 0)
                 copy_run(patches, row + low, x, source + low, high - low)
                 for m in range(high, end):
                     put(patches, row + m, 0)
-                k = end
+                w += step
+                row += stride
+                source += step * pitch
