@@ -133,7 +133,13 @@ def test_winograd_leaves_what_is_not_finite_to_the_direct_sum(last):
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels_first", "channels_last"])
 @pytest.mark.parametrize(
-    "problem", [(4, 64, 32, (30, 31), (3, 3), 1, 1, 1, 1), (3, 40, 9, (60, 60), (1, 1), 1, 0, 1, 1)]
+    "problem",
+    [
+        (4, 64, 32, (30, 31), (3, 3), 1, 1, 1, 1),
+        (3, 40, 9, (60, 60), (1, 1), 1, 0, 1, 1),
+        (2, 300, 90, (9, 9), (1, 1), 1, 0, 1, 1),
+        (2, 5, 90, (60, 60), (3, 3), 2, 1, 1, 1),
+    ],
 )
 @pytest.mark.parametrize("mode", ["off", "auto"])
 def test_threads_change_no_bit(problem, last, mode):
@@ -188,7 +194,7 @@ def test_the_workspace_is_bounded():
         window = Window.conv(x, w, None, stride, padding, dilation, groups, rank=len(size))
         sampling, offsets, _ = conv._forward_sampling(window)
         for last in (False, True):
-            slabs = cut(sampling, *reach(offsets), panel(dtype), last)
+            slabs = cut(sampling, *reach(offsets), panel(dtype), last, 2)
             if slabs is not None:
                 positions = slabs.images * np.prod(slabs.length)
                 assert slabs.panels * positions * panel(dtype) <= 256 * 1024

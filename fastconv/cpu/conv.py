@@ -30,7 +30,7 @@ from fastconv.cpu.conv_choice import is_winograd, is_winograd_weight_grad
 from fastconv.cpu.conv_patches import Sampling
 from fastconv.cpu.layout import dense, empty, flat, is_channels_last, narrowed
 from fastconv.cpu.microkernel import panel
-from fastconv.cpu.threads import parallel_for
+from fastconv.cpu.threads import get_num_threads, parallel_for
 
 
 def conv_forward(x, w, b, window, activation=None):
@@ -120,7 +120,10 @@ def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     reach = weight_grad.reach(offsets)
     # Few channels would leave vector lanes empty.
     thin = sampling.channels < columns
-    slabs = (weight_grad_thin.cut_thin if thin else weight_grad.cut)(sampling, *reach, columns, last)
+    if thin:
+        slabs = weight_grad_thin.cut_thin(sampling, *reach, columns, last)
+    else:
+        slabs = weight_grad.cut(sampling, *reach, columns, last, get_num_threads())
     if slabs is not None:
         (weight_grad_thin if thin else weight_grad).run(xs, errors, dw, sampling, offsets, slabs, last, work)
         return

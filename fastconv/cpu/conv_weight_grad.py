@@ -25,10 +25,12 @@ from fastconv.cpu.threads import parallel_for
 
 _PIXELS = 256  # of a slab, about: a panel of x and a tile of dy stay in the L1 cache
 _PIXELS_ACROSS = 64  # of one line, where taps lie above each other: wide slabs would be mostly border
+_PIXELS_IN_A_ROW = 512  # of one line of channels first: a longer run of memory for each channel
 _PIXELS_AT_A_TIME = 16  # of channels last
 _SUMS = 96 * 1024  # elements of a block of dw, which stays in the L2 cache
 _PACKED = 256 * 1024  # elements of a packed slab of x, and of dy, at most: bounds the workspace
-_TASKS = 8  # enough for the threads of a common machine
+_TASKS = 8  # for which pixels are split where blocks are fewer
+_TASKS_PER_THREAD = 2  # for which blocks are cut smaller, though each part packs its pixels anew
 _SPLIT_PIXELS = 1024  # at least: a split costs a pass over its partial sums
 _PARTIAL_ELEMENTS = 1 << 22  # of all partial sums together: bounds the workspace
 _ADDED = 4096  # elements of dw that a task adds
@@ -337,7 +339,10 @@ def boxes(sampling, extent, origin, width, channels_last):
     for axis in (2, 1, 0):
         outer = math.prod(extent[:axis])
         most = (max(1, positions // outer) - extent[axis]) // steps[axis] + 1
-        most = min(most, _PIXELS_ACROSS if axis == 2 and outer > 1 else pixels)
+        if axis == 2:
+            most = min(most, _PIXELS_ACROSS if outer > 1 else _PIXELS if channels_last else _PIXELS_IN_A_ROW)
+        else:
+            most = min(most, pixels)
         cuts[axis] = -(-count[axis] // max(1, most))
         counts[axis] = -(-count[axis] // cuts[axis])
         lengths[axis] = (counts[axis] - 1) * steps[axis] + extent[axis]
@@ -367,20 +372,24 @@ def fits(sampling, slabs, width):
 
 
 @functools.lru_cache(maxsize=1024)
-def cut(sampling, extent, origin, columns, channels_last):
-    """Slabs for a problem, or None where taps have to be taken one by one; extent and origin as reach gives them."""
+def cut(sampling, extent, origin, columns, channels_last, threads):
+    """Slabs for a problem, or None where taps have to be taken one by one; extent and origin as reach gives them.
+
+    Threads decide about blocks of channels and filters alone, on which no sum depends.
+    """
     slabs = boxes(sampling, extent, origin, columns, channels_last)
     if sampling.taps > 1 and not fits(sampling, slabs, columns):
         return None
-    panels, tiles = -(-sampling.channels // columns), -(-sampling.filters // ROWS)
     weights = sampling.groups * sampling.filters * sampling.channels * sampling.taps
     pixels = sampling.batch * math.prod(sampling.count)
     count = slabs.batch_cuts * math.prod(slabs.cuts)
     most = max(1, min(count, pixels // _SPLIT_PIXELS, _PARTIAL_ELEMENTS // weights))
-    positions = slabs.images * math.prod(slabs.length)
-    block_panels, block_tiles = _block(sampling, panels, tiles, columns, most, positions, slabs.pixels)
-    blocks = sampling.groups * -(-panels // block_panels) * -(-tiles // block_tiles)
-    return slabs._replace(panels=block_panels, tiles=block_tiles, splits=min(most, -(-_TASKS // blocks)))
+    choices = list(_blocks(sampling, columns, slabs))
+    _, fewest, *_ = min(choices)
+    splits = min(most, -(-_TASKS // fewest))
+    wanted = _TASKS_PER_THREAD * threads if threads > 1 else 1
+    *_, panels, tiles = min((max(0, wanted - blocks * splits), *rest) for rest in choices for blocks in rest[1:2])
+    return slabs._replace(panels=panels, tiles=tiles, splits=splits)
 
 
 def run(xs, errors, dw, sampling, offsets, slabs, channels_last, nanoseconds):
@@ -400,17 +409,16 @@ def add_up(partial, dw, splits):
         parallel_for(add_parts, -(-dw.size // _ADDED), partial.size / 4, partial, dw, splits, _ADDED)
 
 
-def _block(sampling, panels, tiles, columns, splits, positions, pixels):
-    """(panels of channels, tiles of filters) of a block of dw: those that pack least, among enough of them to share."""
-    choices = []
-    for across in sorted({-(-panels // n) for n in range(1, panels + 1)}):
+def _blocks(sampling, columns, slabs):
+    """(elements packed for a pixel, number of blocks, panels of channels, tiles of filters) of ways to cut dw."""
+    panels, tiles = -(-sampling.channels // columns), -(-sampling.filters // ROWS)
+    positions = slabs.images * math.prod(slabs.length)
+    for across in {-(-panels // n) for n in range(1, panels + 1)}:
         if across > 1 and across * columns * positions > _PACKED:
             continue
-        most = max(1, min(_SUMS // (sampling.taps * across * columns * ROWS), _PACKED // (pixels * ROWS)))
+        most = max(1, min(_SUMS // (sampling.taps * across * columns * ROWS), _PACKED // (slabs.pixels * ROWS)))
         for down in {-(-tiles // n) for n in range(1, tiles + 1)}:
             if down <= most:
                 channel_blocks, filter_blocks = -(-panels // across), -(-tiles // down)
-                blocks = sampling.groups * channel_blocks * filter_blocks
                 packed = filter_blocks * sampling.channels + channel_blocks * sampling.filters
-                choices.append((max(0, _TASKS - blocks * splits), packed, across, down))
-    return min(choices)[2:]
+                yield packed, sampling.groups * channel_blocks * filter_blocks, across, down
