@@ -94,12 +94,18 @@ def _run_all(dtype, channels_last, groups):
         window = Window.conv(x, w, b, 1, 1, 1, groups, rank=2)
         with winograd("always"):
             cpu.conv_input_grad(cpu.conv_forward(x, w, b, window), w, None, window)
-    pool = Window.pool("max_pool2d", x, 2, None, 0, 1, False, rank=2)
-    y, indices = cpu.max_pool_forward(x, pool)
-    cpu.max_pool_input_grad(y, cpu.max_pool_forward(x, pool, True)[1], pool)
-    cpu.pool_scatter(y, indices, pool.size)
-    cpu.pool_gather(x, indices)
-    cpu.avg_pool_input_grad(cpu.avg_pool_forward(x, pool, True, None), pool, True, None)
+    wide = np.ones((2, 4, 16, 16), dtype)  # rows of which are vectors of windows
+    if channels_last:
+        wide = np.moveaxis(np.ascontiguousarray(np.moveaxis(wide, 1, -1)), -1, 1)
+    for image in (x, wide):
+        pool = Window.pool("max_pool2d", image, 2, None, 0, 1, False, rank=2)
+        y, indices = cpu.max_pool_forward(image, pool)
+        cpu.max_pool_input_grad(y, cpu.max_pool_forward(image, pool, True)[1], pool)
+        cpu.pool_scatter(y, indices, pool.size)
+        cpu.pool_gather(image, indices)
+        cpu.avg_pool_input_grad(cpu.avg_pool_forward(image, pool, True, None), pool, True, None)
+    cpu.adaptive_max_pool_forward(x, (1, 1))
+    cpu.adaptive_avg_pool_input_grad(cpu.adaptive_avg_pool_forward(x, (1, 1)), (6, 6))
     cpu.adaptive_max_pool_forward(x, (3, 3))
     cpu.adaptive_avg_pool_input_grad(cpu.adaptive_avg_pool_forward(x, (3, 3)), (6, 6))
     mean, variance = cpu.batch_norm_statistics(x)
