@@ -36,12 +36,13 @@ from fastconv.cpu.conv_depthwise_plan import (
     shape_of,
     walk_of,
 )
-from fastconv.cpu.conv_depthwise_strip import LANE_BYTES, LONG, RUN, SHORT, lanes_of, strip_long, strip_short
+from fastconv.cpu.conv_depthwise_strip import LANE_BYTES, LONG, RUN, SHORT, fetch, lanes_of, strip_long, strip_short
 from fastconv.cpu.jit import aligned_start, get, kernel, put
 from fastconv.cpu.threads import parallel_for
 
 # Multiply-adds in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread.
 SPEED = 30
+_FETCHED = 1 << 13  # elements of a block of planes that the L1 cache has room for beside its copy
 
 
 class Problem(NamedTuple):
@@ -130,16 +131,24 @@ def depthwise_boxes(first, last, x, w, y, shape, plan, cut, form, relu):
     lists = np.empty(cut.band[0] * cut.band[1] * list_size, np.int64)
     runs = np.empty(RUN * plan.most_runs + 1, np.int64)
     box = np.empty(12, np.int64)
+    positions_in = shape.size[0] * shape.size[1] * shape.size[2]
+    positions_out = shape.output[0] * shape.output[1] * shape.output[2]
     for task in range(first, last):
         block, where = task // boxes, task % boxes
+        listed = task > first and boxes == 1 and phases.size == PHASE  # what the last task read is read again
         box[0] = where // (cut.count[1] * cut.count[2]) * cut.band[0]
         box[2] = where // cut.count[2] % cut.count[1] * cut.band[1]
         box[4] = where % cut.count[2] * cut.band[2]
         for axis in range(3):
             box[2 * axis + 1] = min(shape.output[axis], box[2 * axis] + cut.band[axis])
-        find_input(box, shape, plan)
+        if not listed:
+            find_input(box, shape, plan)
         low, high = planes_of(block, weight_blocks, shape, form, planes, lanes)
         copy_box(copy, x_at, x, planes, 0, box, 6, shape.size, 1 if form == FIRST else shape.channels)
+        if form == FIRST and boxes == 1 and copy.size <= _FETCHED:
+            for lane in range(lanes):  # planes are short and many, which the processor does not foresee
+                fetch(x, planes[lane] + lanes * positions_in, positions_in, False)
+                fetch(y, planes[lanes + lane], positions_out, True)
         row_pitch = (box[11] - box[10]) * lanes
         slice_pitch = (box[9] - box[8]) * row_pitch
         y_row = (box[5] - box[4]) * lanes
@@ -151,7 +160,7 @@ def depthwise_boxes(first, last, x, w, y, shape, plan, cut, form, relu):
             q_first, q_last = pixels_of(box[4], box[5], f, 2, phases)
             step, y_pitch = phases[f + 11], phases[f + 8] * lanes
             at = 0
-            for o in range(o_first, o_last):
+            for o in range(o_first, o_first if listed else o_last):
                 for p in range(p_first, p_last):
                     list_rows(lists, at, plan, f, o, p, shape.size, slice_pitch, row_pitch, box[6], box[8], lanes)
                     at += list_size

@@ -18,16 +18,19 @@ def planes_of(block, weight_blocks, shape, form, planes, lanes):
     else:
         start = block * lanes
         high = min(lanes, shape.batch * shape.filters - start)
-    for i in range(lanes):
-        plane = min(start + i, shape.batch * shape.filters - 1)
-        image, f = plane // shape.filters, plane % shape.filters
-        channel = f // shape.multiplier
+    image, f = start // shape.filters, start % shape.filters
+    for i in range(lanes):  # divisions take as long as the sums of a small plane
+        channel = f if shape.multiplier == 1 else f // shape.multiplier
         if form == FIRST:
             planes[i] = (image * shape.channels + channel) * positions_in
-            planes[lanes + i] = plane * positions_out
+            planes[lanes + i] = (image * shape.filters + f) * positions_out
         else:
             planes[i] = image * positions_in * shape.channels + channel
             planes[lanes + i] = image * positions_out * shape.filters + f
+        if i + 1 < high:
+            f += 1
+            if f == shape.filters:
+                image, f = image + 1, 0
     return low, high
 
 

@@ -14,7 +14,7 @@ from fastconv.cpu.microkernel import TILE
 
 _MANY_REGISTERS = TILE.rows * TILE.vectors > 16
 LONG, SHORT = (14, 7) if _MANY_REGISTERS else (6, 3)  # pixels of a strip
-GROUPS = (7, 5, 3, 1) if _MANY_REGISTERS else (3, 1)  # taps; the largest is one register each, beside the sums
+GROUPS = (7, 5, 3, 2, 1) if _MANY_REGISTERS else (3, 2, 1)  # taps; the largest is one register each, beside the sums
 LANE_BYTES = TILE.vector_bits // 8
 RUN = 5  # numbers that describe a run of taps
 _I64 = ir.IntType(64)
@@ -198,6 +198,23 @@ def lanes_of(typingctx, array):
 
 
 @intrinsic
+def fetch(typingctx, array, at, length, write):
+    """Bring `length` elements from a place that may be any near: they are read, or written, before long."""
+
+    def codegen(context, builder, signature, args):
+        e = Emitter(context, builder, signature, args, 0)
+        line, start = 64 // e.size, e.start(0, args[1])
+        count = builder.sdiv(builder.add(args[2], _I64(2 * line - 1)), _I64(line))
+        with builder.if_else(args[3]) as (writes, reads):
+            for block, kind in ((writes, True), (reads, False)):
+                with block, e.counted(count) as loop:
+                    e.prefetch(e.move(start, builder.mul(loop.index, _I64(line))), write=kind)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.boolean), codegen
+
+
+@intrinsic
 def transpose_in(typingctx, x, planes, planes_at, at, out, out_at):
     """out[out_at + i * lanes + l] = x[planes[planes_at + l] + at + i], for as many pixels i as lanes l."""
 
@@ -222,12 +239,21 @@ def transpose_out(typingctx, source, source_at, y, planes, at, low, high):
         e = Emitter(context, builder, signature, args, 0)
         planes, start = e.start(3, e.lanes), e.start(0, args[1])
         rows = [e.load(e.move(start, i * e.lanes)) for i in range(e.lanes)]
-        for i, row in enumerate(_transposed(e, rows)):
-            wanted = builder.and_(
-                builder.icmp_signed("<=", args[5], _I64(i)), builder.icmp_signed("<", _I64(i), args[6])
-            )
-            with builder.if_then(wanted, likely=True):
-                e.store(row, e.start(2, args[4], builder.load(e.move(planes, i))))
+        rows = _transposed(e, rows)
+        every = builder.and_(
+            builder.icmp_signed("==", args[5], _I64(0)), builder.icmp_signed("==", args[6], _I64(e.lanes))
+        )
+        with builder.if_else(every, likely=True) as (whole, part):
+            with whole:
+                for i, row in enumerate(rows):
+                    e.store(row, e.start(2, args[4], builder.load(e.move(planes, i))))
+            with part:
+                for i, row in enumerate(rows):
+                    wanted = builder.and_(
+                        builder.icmp_signed("<=", args[5], _I64(i)), builder.icmp_signed("<", _I64(i), args[6])
+                    )
+                    with builder.if_then(wanted):
+                        e.store(row, e.start(2, args[4], builder.load(e.move(planes, i))))
         return context.get_dummy_value()
 
     i64 = types.int64

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from fastconv.cpu.conv_depthwise_strip import GROUPS, SHORT, Emitter
 
 # Sums of one tap, of the run sizes GROUPS: with the errors of a strip and an input they fill the registers.
-_SUMS = {7: 2, 5: 2, 3: 3 if SHORT > 3 else 2, 1: SHORT}
+_SUMS = {7: 2, 5: 2, 3: 3 if SHORT > 3 else 2, 2: 4 if SHORT > 3 else 3, 1: SHORT}
 STRIP = 4  # numbers that describe a strip
 _I64 = ir.IntType(64)
 
