@@ -33,9 +33,10 @@ from fastconv.cpu.jit import aligned_start, get, inline, kernel, put
 from fastconv.cpu.threads import parallel_for
 
 SPEED = 25  # multiply-adds in a nanosecond of one thread, roughly
-BOX = 256  # pixels of a box of channels last, about
+BOX = 112  # pixels of a box of channels last, about
 WIDE = 512  # columns of a box of channels last, at most
 _TASKS = 16
+_TOGETHER = 8  # blocks of channels of a pixel that one task reads, about: adjacent ones share pages and cache lines
 _PARTIAL_BYTES = 16 << 20  # of all splits
 
 
@@ -64,18 +65,14 @@ def problem_of(sampling, offsets, taps, last, itemsize):
         total = shape.batch * shape.output[0] * shape.output[1]
         cut = Cut((1, rows, width), (1, -(-total // rows), -(-shape.output[2] // width)), 0, 0)
         units = math.prod(cut.count)
-        chunks = len(starts)
+        chunks = min(_TASKS, max(1, len(starts) // _TOGETHER))
     else:
         blocks = blocks_of(shape, lanes)
         cut = cut_of(shape, reach_of(plan), form, blocks)
         units = -(-blocks // len(starts)) * math.prod(cut.count)
         chunks = len(starts)
     most = max(1, _PARTIAL_BYTES // (len(starts) * plan.order.size * LANE_BYTES))
-    if form == LAST:  # adjacent channels of a pixel are best read together
-        splits = min(units, _TASKS, most)
-        chunks = min(chunks, -(-_TASKS // splits))
-    else:
-        splits = min(units, -(-_TASKS // chunks), most)
+    splits = min(units, -(-_TASKS // chunks), most)
     return Problem(shape, plan, form, cut, starts, splits, chunks, work)
 
 
