@@ -36,7 +36,7 @@ def facts(threads, gpu=False):
     }
 
 
-_PACKAGES = ("numpy", "numba", "torch", "cupy-cuda13x", "cupy-cuda12x", "ml_dtypes")
+_PACKAGES = ("numpy", "numba", "torch", "onnxruntime", "cupy-cuda13x", "cupy-cuda12x", "ml_dtypes")
 _ROUNDING = 0.03  # seconds: the system counts in ticks of 10 ms, and rounds for every process
 
 
