@@ -28,7 +28,6 @@ _FILTERS = 512  # of a block, about: patches are packed once for all of them
 _LARGE = 1 << 20  # bytes of filters that leave the L2 cache before the next block of pixels comes to them
 _TILES_LARGE = 28  # so these blocks are larger
 _FILTERS_LARGE = 256
-_PANELS_FIRST = 192  # channels first: up to so many filters all pass one panel of pixels before the next
 _RUN = 7  # channels last: pixels in a row from which on spread rows of the output are written in place
 _TASKS_PER_THREAD = 2  # where there are fewer, filters are split further, though each part packs the patches anew
 # Multiply-adds in a nanosecond of one thread, roughly: it only decides whether a call is worth a second thread.
@@ -110,11 +109,9 @@ def conv_first(first, last, x, packed, added, y, sampling, offsets, per_block, b
             k1 = min(depth, k0 + part)
             pack_patches_first(patches, patches_at, stride, x, sampling, offsets, group, k0, k1, runs, found)
             what = (ACCUMULATE if k0 > 0 else TOUCH if in_place else 0) + (finish if k1 == depth else 0)
+            # Panels inside, so that rows of the output are written on and on, not in pieces far apart.
             for step in range(tiles * panels):
-                # Few filters stay in the L2 cache while panels pass, many pass the panels that stay there.
-                tile, p = step % tiles, step // tiles
-                if tiles * ROWS > _PANELS_FIRST:
-                    tile, p = step // panels, step % panels
+                tile, p = step // panels, step % panels
                 filters_at = ((group * filter_tiles + tile_first + tile) * depth + k0) * ROWS
                 row = tile * ROWS
                 end = min(row + ROWS, sampling.filters - f_first)
@@ -415,7 +412,8 @@ def _pixel_blocks(sampling, columns):
     # Blocks that end with their image leave lanes idle, which costs more than a pass over scratch in small images.
     in_place = sampling.count == sampling.output and -(-count // half) * half * 10 <= count * 11
     stretch = count if in_place else sampling.batch * count
-    blocks = -(-stretch // (PIXEL_PANELS * columns))
+    low = in_place and sampling.channels * sampling.taps * 2 <= DEPTH  # patches take as much room in longer rows
+    blocks = -(-stretch // (PIXEL_PANELS * columns * (2 if low else 1)))
     return -(-stretch // (blocks * columns)) * columns, in_place
 
 
