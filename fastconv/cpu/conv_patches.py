@@ -131,19 +131,27 @@ def pack_patches_last(patches, base, stride, x, sampling, offsets, group, depth_
             w = runs[run + 3] * step + offsets[tap + 2]
             row = base + runs[run + 4] * stride - depth_first
             source = (((runs[run] * depth_size + d) * height + h) * width + w) * pitch + group * channels - begin
-            inside_rows = d >= 0 and d < depth_size and h >= 0 and h < height
-            for _ in range(length):
-                low, high = k, end
-                if not inside_rows:
-                    high = k
-                elif w < 0 or w + sampling.line > width:
-                    low = min(end, max(k, begin - w * channels))
-                    high = max(low, min(end, begin + (width - w) * channels))
-                for m in range(k, low):
-                    put(patches, row + m, 0)
-                copy_run(patches, row + low, x, source + low, high - low)
-                for m in range(high, end):
-                    put(patches, row + m, 0)
-                w += step
-                row += stride
-                source += step * pitch
+            low, high = length, length  # pixels that see the whole segment
+            outside = d < 0 or d >= depth_size or h < 0 or h >= height
+            if not outside:
+                low, high = inside(runs[run + 3], length, step, offsets[tap + 2], width - sampling.line + 1)
+            i = 0
+            while i < length:
+                if i < low or i >= high:
+                    first, last = k, k
+                    if not outside:
+                        column = w + i * step
+                        first = min(end, max(k, begin - column * channels))
+                        last = max(first, min(end, begin + (width - column) * channels))
+                    at, place = row + i * stride, source + i * step * pitch
+                    for m in range(k, first):
+                        put(patches, at + m, 0)
+                    copy_run(patches, at + first, x, place + first, last - first)
+                    for m in range(last, end):
+                        put(patches, at + m, 0)
+                    i += 1
+                else:
+                    at, place = row + k, source + k
+                    for j in range(i, high):
+                        copy_run(patches, at + j * stride, x, place + j * step * pitch, end - k)
+                    i = high

@@ -222,9 +222,11 @@ class _Emitter:
 
     def mask(self, lanes):
         """For each vector, which of its lanes are among the first `lanes`."""
-        i64 = ir.IntType(64)
-        kind = ir.VectorType(i64, self.width)
-        limit = self._spread(lanes, kind)
+        i32 = ir.IntType(32)
+        kind = ir.VectorType(i32, self.width)
+        most = self.number(len(self.vectors) * self.width)
+        lanes = self.builder.select(self.builder.icmp_signed("<", lanes, most), lanes, most)
+        limit = self._spread(self.builder.trunc(lanes, i32), kind)
         return [
             self.builder.icmp_signed(
                 "<", ir.Constant(kind, [v * self.width + lane for lane in range(self.width)]), limit
@@ -329,7 +331,23 @@ def _emit_copy(context, builder, signature, args):
         array = context.make_array(signature.args[argument])(context, builder, args[argument])
         return builder.gep(array.data, [args[argument + 1]])
 
-    builder.call(_copy_function(builder.module, scalar, suffix, size), [start_of(0), start_of(2), args[4]])
+    target, source, count = start_of(0), start_of(2), args[4]
+    emit = _Emitter(builder, scalar, suffix, size, 1, 2)
+    short, long, done = [builder.function.append_basic_block(f"copy_{n}") for n in ("short", "long", "done")]
+    if TILE.vector_bits >= 256:  # masks cost nothing there, and calls are dear for the few elements of most runs
+        builder.cbranch(builder.icmp_signed("<=", count, emit.number(2 * emit.width)), short, long)
+    else:
+        builder.branch(long)
+    builder.position_at_end(short)
+    mask, zero = emit.mask(count), emit.number(0)
+    values = [emit.load_masked(emit.at(source, zero, j), mask[j]) for j in emit.vectors]
+    for j in emit.vectors:
+        emit.store_masked(values[j], emit.at(target, zero, j), mask[j])
+    builder.branch(done)
+    builder.position_at_end(long)
+    builder.call(_copy_function(builder.module, scalar, suffix, size), [target, source, count])
+    builder.branch(done)
+    builder.position_at_end(done)
     return context.get_dummy_value()
 
 
