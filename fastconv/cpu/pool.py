@@ -18,7 +18,7 @@ from fastconv.errors import ShapeError
 from fastconv.pool import in_plane
 
 # Rough speeds of one thread, elements in a nanosecond: they only decide whether a call is worth a second thread.
-_COMPARISONS, _SUMS, _MOVES = 2, 4, 1
+_COMPARISONS, _SHARES, _SUMS, _MOVES = 4, 3, 8, 1
 # A scatter of all channels of a pixel at once is the fastest; small batches are cut into blocks for threads.
 _CHANNELS, _BLOCKS = 32, 8
 # Elements of a window to which each output is compared in turn, and strides; with more, to scatter them is faster.
@@ -48,7 +48,7 @@ def max_pool_input_grad(dy, indices, window):
     dx, dxs = empty((*dy.shape[:2], *window.size), errors.dtype, last)
     if dx.size:
         planes, lanes = _planes_and_lanes(dy, last)
-        work = (dx.size + dy.size) / _MOVES
+        work = (dx.size + dy.size) / _SHARES
         sizes, *covering = pool_max_grad.geometry_of(window)
         if last:
             tasks, arguments = planes * math.prod(window.size[:-1]), (sizes, *covering, lanes)

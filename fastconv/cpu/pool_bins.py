@@ -161,9 +161,16 @@ def _bins(size, output, step, spacing, regular, starts, stops, skipped=(), even=
     span = (taps[1] - 1) * step[1] + 1
     row = 4 * max(taps[0], 1) * (size[2] + 2 * before[2] + _LONGEST_VECTOR * stride[2])
     band = max((_BAND_BYTES // row - span) // stride[1] + 1, span // stride[1], 1)
-    geometry = np.array([*size, *output, *step, *spacing, even, regular, whole, min(band, max(output[1], 1))], np.int64)
+    geometry = np.array(
+        [*size, *output, *step, *spacing, even, regular, whole, evenly(max(output[1], 1), band)], np.int64
+    )
     empty = np.empty(0, np.int64)
     return Bins(geometry, np.concatenate(starts), np.concatenate(stops), np.concatenate(skipped) if skipped else empty)
+
+
+def evenly(count, most):
+    """How many of `count` to take at a time, at most so many, that about as many are left for the last time."""
+    return -(-count // -(-count // most))
 
 
 def _three(size):

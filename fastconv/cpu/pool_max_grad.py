@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from fastconv.cpu.jit import get, kernel, pasted, put
+from fastconv.cpu.pool_bins import evenly
 from fastconv.cpu.vectors import (
     LANES,
     PAIR,
@@ -64,7 +65,8 @@ def _band(window):
     above, below = _reach(window.kernel[1], stride, window.dilation[1], before)
     row = 5 * window.kernel[0] * (window.output[2] + _LONGEST_VECTOR + window.kernel[2] * window.dilation[2])
     lines = max(_BAND_BYTES // row - above - below, above + below, 1)
-    return stride * min(lines, -(-window.size[1] // stride))
+    wanted = -(-window.size[1] // stride)
+    return stride * evenly(wanted, lines)
 
 
 def bands(sizes):
@@ -101,16 +103,29 @@ def max_input_grad_first(first, last, dy, taps, dx, sizes):
     slots = margin + max(behind + -(-count // PAIR) * PAIR, width_out + PAIR)
     lines = above + band // row_stride + below
     shares, wanted = np.zeros(slices * lines * slots, dy.dtype), np.full(slices * lines * slots, _NO_TAP, np.uint8)
-    most = slices * rows * columns
-    sources, numbers = np.empty(most, np.int64), np.empty(most, np.uint8)  # what each phase takes from
+    # What each phase takes from within a slice of dy, and from all slices that reach d.
+    places, parts = np.empty(rows * columns, np.int64), np.empty(rows * columns, np.int64)
+    inner = np.zeros(row_stride * stride + 1, np.int64)
+    found = 0
+    for phase in range(row_stride * stride):
+        for r in range(rows - 1, -1, -1):  # the first windows reach a position with their last taps
+            for s in range(columns - 1, -1, -1):
+                p, q = phase // stride + row_before - r * row_dilation, phase % stride + before - s * dilation
+                if p % row_stride == 0 and q % stride == 0:
+                    places[found] = (above + p // row_stride) * slots + margin + q // stride
+                    parts[found] = r * columns + s
+                    found += 1
+        inner[phase + 1] = found
+    sources, numbers = np.empty(slices * rows * columns, np.int64), np.empty(slices * rows * columns, np.uint8)
     begins = np.zeros(row_stride * stride + 1, np.int64)
+    reaching = np.empty(slices, np.int64)
     phases = np.empty(count + PAIR if stride > 2 else 0, dx.dtype)
     listed = -1
     for task in range(first, last):
         d, plane = task // bands % depth, task // (bands * depth)
         top = task % bands * band
         bottom, used = min(top + band, height), 0
-        for z in range(slices - 1, -1, -1):  # the first windows reach a position with their last taps
+        for z in range(slices - 1, -1, -1):
             o = (d + slice_before - z * slice_dilation) // slice_stride
             if o < 0 or o >= depth_out or o * slice_stride + z * slice_dilation != d + slice_before:
                 continue
@@ -120,25 +135,16 @@ def max_input_grad_first(first, last, dy, taps, dx, sizes):
                 line = ((plane * depth_out + o) * height_out + p) * width_out
                 _copy_row(dy, taps, line, width_out if inside else 0, width_out, shares, wanted, to)
                 p, to = p + 1, to + slots
+            reaching[used] = z
             used += 1
         if d != listed:
             listed, found = d, 0
             for phase in range(row_stride * stride):
-                used = 0
-                for z in range(slices - 1, -1, -1):
-                    o = (d + slice_before - z * slice_dilation) // slice_stride
-                    if o < 0 or o >= depth_out or o * slice_stride + z * slice_dilation != d + slice_before:
-                        continue
-                    for r in range(rows - 1, -1, -1):
-                        p = phase // stride + row_before - r * row_dilation
-                        for s in range(columns - 1, -1, -1):
-                            q = phase % stride + before - s * dilation
-                            if p % row_stride == 0 and q % stride == 0:
-                                line = used * lines + above + p // row_stride
-                                sources[found] = line * slots + margin + q // stride
-                                numbers[found] = (z * rows + r) * columns + s
-                                found += 1
-                    used += 1
+                for i in range(used):
+                    for j in range(inner[phase], inner[phase + 1]):
+                        put(sources, found, i * lines * slots + get(places, j))
+                        put(numbers, found, get(reaching, i) * rows * columns + get(parts, j))
+                        found += 1
                 begins[phase + 1] = found
         phase, base = 0, 0
         for h in range(top, bottom):
