@@ -164,3 +164,44 @@ def test_results_do_not_depend_on_the_number_of_threads(problem, last):
     for run in results[1:]:
         for a, b in zip(run, results[0], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+_NARROW = """
+import numpy as np
+from fastconv import cpu, reference
+from fastconv.cpu.conv_depthwise_strip import LONG
+from fastconv.window import Window
+rng = np.random.default_rng(0)
+for last in (False, True):
+    for channels, kernel, stride in ((17, 3, 1), (17, 5, 2), (3, 7, 1)):
+        x = rng.standard_normal((2, channels, 9, 15)).astype("f4")
+        if last:
+            x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)
+        w = rng.standard_normal((channels, 1, kernel, kernel)).astype("f4")
+        window = Window.conv(x, w, None, stride, 1, 1, channels, rank=2)
+        y = cpu.conv_forward(x, w, None, window)
+        for actual, operator, arrays in (
+            (y, reference.conv_forward, (x, w, None)),
+            (cpu.conv_input_grad(y, w, None, window), reference.conv_input_grad, (y, w, None)),
+            (cpu.conv_weight_grad(x, y, window), reference.conv_weight_grad, (x, y)),
+        ):
+            expected = operator(*[None if a is None else a.astype("f8") for a in arrays], window)
+            assert np.abs(actual - expected).max() < 1e-5 * np.abs(expected).max()
+print(LONG)
+"""
+
+
+def test_fewer_registers(tmp_path):
+    """The strips of a lesser machine, compiled and run here in a process of its own."""
+    import os
+    import platform
+    import subprocess
+    import sys
+
+    if platform.machine() != "x86_64":
+        pytest.skip("these are x86-64 feature names")
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2,+fma",
+                   "NUMBA_CACHE_DIR": str(tmp_path)}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", _NARROW], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["6"]

@@ -1,8 +1,9 @@
 """Depthwise convolution, one input channel a group, directly: a GEMM would have nothing to reuse.
 
-Channels are the vector lanes in both memory formats. A task copies the input that a box of pixels reads, of one
-vector of channels at a time, with its padding to scratch memory that stays near; channels-first planes are turned
-on the way, and results are turned back. Filter f reads channel f // multiplier.
+Channels are the vector lanes in both memory formats. Channels last is read and written where it lies. Channels first,
+and channels last whose channels are too few for a vector or feed several filters, goes box by box: what a box of
+pixels of one vector of planes reads is turned into pixels of channels in scratch memory, and its results are turned
+back. Filter f reads channel f // multiplier.
 """
 
 import math
