@@ -118,9 +118,14 @@ def _gemm_weight_grad(xs, errors, dw, sampling, offsets, last):
     columns = panel(xs.dtype)
     work = dw.size * _pixels(sampling) / implicit_gemm.GEMM_SPEED
     reach = weight_grad.reach(offsets)
+    merged = weight_grad_thin.groups_at_once(sampling, columns) if sampling.channels < columns else 1
+    if merged > 1:
+        _merged_weight_grad(xs, errors, dw, sampling, offsets, last, merged)
+        return
     # Few channels would leave vector lanes empty.
     thin = sampling.channels < columns
     if thin:
+        sampling = weight_grad_thin.with_lines(sampling, offsets)
         slabs = weight_grad_thin.cut_thin(sampling, *reach, columns, last)
     else:
         slabs = weight_grad.cut(sampling, *reach, columns, last, get_num_threads())
@@ -143,6 +148,18 @@ def _is_depthwise(sampling):
 def _depthwise_problem(window, transposed, last, itemsize):
     """What the depthwise kernels are told of a forward pass or of an input gradient."""
     return depthwise.problem_of(_phases(window) if transposed else [_forward_sampling(window)], last, itemsize)
+
+
+def _merged_weight_grad(xs, errors, dw, sampling, offsets, last, merged):
+    """dw from that of wider groups, each `merged` of these, on whose diagonal it lies."""
+    groups, channels, filters = sampling.groups // merged, sampling.channels, sampling.filters
+    wide = np.empty(merged * dw.size, dw.dtype)
+    wider = sampling._replace(groups=groups, channels=merged * channels, filters=merged * filters, line=1)
+    _gemm_weight_grad(xs, errors, wide, wider, offsets, last)
+    blocks = wide.reshape(groups, merged, filters, merged, channels * sampling.taps)
+    ours = dw.reshape(groups, merged, filters, channels * sampling.taps)
+    for i in range(merged):
+        ours[:, i] = blocks[:, i, :, i]
 
 
 @functools.lru_cache(maxsize=1024)

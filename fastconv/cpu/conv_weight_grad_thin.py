@@ -27,7 +27,7 @@ _PARTIAL_ELEMENTS = 1 << 22  # of all partial sums together: bounds the workspac
 @kernel
 def weight_grad_thin(first, last, x, dy, dw, sampling, offsets, slabs, channels_last):
     """dw[split, group, filter, channel, tap]; a task is a block of filters of one split of the slabs."""
-    columns = tile_width(x)
+    lanes, columns = vector_lanes(x), tile_width(x)
     channels, taps = sampling.channels, sampling.taps
     rows = sampling.line * channels  # of dw that one reading of the slab gives
     height = ceil_div(rows, ROWS) * ROWS
@@ -70,14 +70,18 @@ def weight_grad_thin(first, last, x, dy, dw, sampling, offsets, slabs, channels_
                         gemm_pieces(rows - row, pieces, found, inputs, inputs_at + shifts[line] + row,
                                     slabs.step[2] * channels, errors, errors_at + p * slabs.pixels * columns, columns,
                                     sums, at, columns, slab > begin)  # fmt: skip
-        for f in range(filters[0], filters[1]):
+        for f in range(filters[0], filters[1], lanes):
             lane = f - filters[0]
             source = sums_at + lane // columns * lines * height * columns + lane % columns
             target = ((split * sampling.groups + group) * sampling.filters + f) * channels * taps
-            for tap in range(taps):
-                row = tap // sampling.line * height + tap % sampling.line * channels
+            some = min(lanes, filters[1] - f)
+            for line in range(lines):
                 for c in range(channels):
-                    put(dw, target + c * taps + tap, get(sums, source + (row + c) * columns))
+                    for tap in range(0, sampling.line, lanes):
+                        row = line * height + tap * channels + c
+                        transpose_block(sums, source + row * columns, channels * columns,
+                                        min(lanes, sampling.line - tap), some, dw,
+                                        target + c * taps + line * sampling.line + tap, channels * taps)  # fmt: skip
 
 
 @kernel
@@ -111,8 +115,9 @@ def pack_inputs(inputs, base, x, sampling, slabs, box, group, channels_last):
                         copy(inputs, row + left * channels, x, source + left * channels, (right - left) * channels)
                     else:
                         for w in range(left, right):
-                            for c in range(channels):
-                                put(inputs, row + w * channels + c, get(x, source + w * skip * pitch + c))
+                            for c in range(0, channels, lanes):
+                                copy_lanes(x, source + w * skip * pitch + c, inputs, row + w * channels + c,
+                                           min(lanes, channels - c), False)  # fmt: skip
                 else:
                     source = ((n0 + n) * pitch + group * channels) * plane + position
                     if skip == 1 and channels == 1:
@@ -179,6 +184,23 @@ def pack_panels_last(errors, base, pixels, dy, sampling, box, group, filters):
                         target = at + (f - f0) // columns * pixels * columns + (f - f0) % columns
                         copy_lanes(dy, source + f, errors, target, min(lanes, f1 - f), False)
                     at += columns
+
+
+def groups_at_once(sampling, columns):
+    """How many groups to sum as one, of which only the products within a group count: where groups have so few
+    channels and filters that the others fit into vector lanes that would be empty."""
+    channels, filters = sampling.channels, sampling.filters
+    alone = -(-channels // ROWS) * ROWS * -(-filters // columns) * columns
+    fitting = [m for m in range(1, columns // channels + 1) if sampling.groups % m == 0]
+    return max(m for m in fitting if m == 1 or columns * filters <= alone)
+
+
+def with_lines(sampling, offsets):
+    """The sampling with as many taps in a line as read adjacent positions, whatever else lies between channels."""
+    line = 1
+    while line < sampling.taps and np.array_equal(offsets[3 * line : 3 * line + 3] - offsets[:3], (0, 0, line)):
+        line += 1
+    return sampling._replace(line=line)
 
 
 @functools.lru_cache(maxsize=1024)
