@@ -20,7 +20,7 @@ from fastconv.cpu.microkernel import ROWS, panel, tile_width
 from fastconv.cpu.microkernel_parts import ACCUMULATE, ADD_COLUMNS, ADD_ROWS, AHEAD, RECTIFY, TOUCH, gemm_part
 from fastconv.cpu.threads import get_num_threads, parallel_for
 
-# At most 250 KB of patches, and as much of sums where there is a scratch block: less than an L2 cache of 1 MB.
+# At most 430 KB of patches, and as much of sums where there is a scratch block: less than an L2 cache of 1 MB.
 DEPTH = 256  # slice of the sum, about
 PIXEL_PANELS = 7  # channels first: pixels of a block, in widths of a tile
 PIXEL_TILES = 8  # channels last: pixels of a block, in heights of a tile
