@@ -105,6 +105,7 @@ def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, c_fi
     positions = depth * height * width
     pitch = (OUTPUTS * RUN + INPUTS - OUTPUTS + lanes) * lanes
     pixel, channel = (tiling.groups * channels, 1) if channels_last else (1, positions)
+    apart = positions % 1024 == 0  # lines of all channels share a cache set and are gone before they are read again
     i = 0
     while i < tiles:
         image, place = (tile + i) // per_image, (tile + i) % per_image
@@ -147,10 +148,11 @@ def transform_inputs(x, strip, strip_at, v, v_at, row, step, tiling, group, c_fi
                         for p in range(low, high):
                             copy_lanes(x, source + p * pixel, strip, at + p * lanes, used, True)
                     else:
-                        for p in range(low, high, lanes):
-                            pixels_from_planes(
-                                x, source + p, channel, used, min(lanes, high - p), strip, at + p * lanes
-                            )
+                        p = low
+                        while p < high:
+                            wide = min(high - p, lanes - (source + p) % lanes if apart else lanes)
+                            pixels_from_planes(x, source + p, channel, used, wide, strip, at + p * lanes)
+                            p += wide
                     for p in range(high, across):
                         clear_lanes(strip, at + p * lanes)
                 target = v_at + (i + begin) * row + c - c_first
@@ -207,9 +209,11 @@ def transform_results(m, m_at, row, step, bias, least, strip, strip_at, y, bad, 
                         copy_lanes(strip, at + p * lanes, y, target + p * all_filters, used, False)
                 else:
                     target = (image * all_filters + channel) * positions + position
-                    for p in range(0, across, lanes):
-                        planes_from_pixels(strip, at + p * lanes, y, target + p, positions, used,
-                                           min(lanes, across - p))  # fmt: skip
+                    p = 0
+                    while p < across:  # no line is written in two pieces that could be avoided
+                        wide = min(across - p, lanes - (target + p) % lanes)
+                        planes_from_pixels(strip, at + p * lanes, y, target + p, positions, used, wide)
+                        p += wide
         i += count
 
 
