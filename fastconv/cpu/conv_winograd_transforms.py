@@ -3,12 +3,15 @@
     y = A' [(G w G') * (B' x B)] A        x 6x6 pixels, w 3x3 taps, y 4x4 pixels, * element by element
 
 The channels, or filters, are the lanes, so every value of a tile is a vector. The points of interpolation are
-0, 2/3, -2/3, 3/2, -3/2 and infinity: the symmetric pairs share their even and odd halves, the two squares
-multiply to 1, and of all pairs that were tried they err least. The largest error of 64 channels of normal
-numbers, as a part of what the tolerance model allows for c = 1, beside 1 and 2, which most libraries take:
+0, 2/3, -2/3, 3/2, -3/2 and infinity: the symmetric pairs share their even and odd halves, and the two squares multiply
+to 1. Beside other pairs, with 64 channels of normal numbers, filters transformed in float64 and all else in float32,
+the largest error as a part of what the tolerance model allows for c = 1, and the mean one (root of squares):
 
-    points      2/3, 3/2   0.65, 1.45   1/2, 3/2   1, 2    the direct sum
-    error       0.14       0.14         0.27       0.61    0.08
+    points      2/3, 3/2   0.65, 1.45   1/2, 3/2   1, 2
+    largest     0.14       0.14         0.27       0.61
+    mean        7.5e-7     7.6e-7       9.3e-7     1.7e-6     of the mean result
+
+The kernels, which transform filters in float32 as well, reach 0.18 where the direct kernel reaches 0.08.
 
 Sources: Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, arXiv:1509.09308; Barabasz et al., Error
 Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, arXiv:1803.10986.
