@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 
 from fastconv import cpu
+from fastconv.cpu import optim
 from fastconv.cpu.conv_choice import winograd
 from fastconv.elementwise import FUNCTIONS, PAIRS
 from fastconv.errors import DTypeError
@@ -33,6 +34,9 @@ def warmup(dtypes=("float32",)):
             for groups in (1, 4):
                 _run_all(np.dtype(dtype), channels_last, groups)
         _run_depthwise(np.dtype(dtype))
+        param, grad, mean, square = np.zeros((4, 8), dtype)
+        optim.sgd_step(param, grad, mean, 0.1, 0.9, 1.0, 0.0, False, False)
+        optim.adam_step(param, grad, mean, square, 0.1, 1.0, 0.1, (0.9, 0.999), 1e-8, 0.0, False, False)
     for name in sorted(set(dtypes)):
         if name == "bfloat16":
             importlib.import_module("ml_dtypes")  # registers the name with NumPy
