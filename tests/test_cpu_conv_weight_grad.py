@@ -1,5 +1,10 @@
 """The CPU's weight gradients: every way to cut a problem, against the reference, within the error model."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -202,3 +207,29 @@ def test_the_workspace_is_bounded():
                 positions = slabs.images * np.prod(slabs.length)
                 assert slabs.panels * positions * panel(dtype) <= 256 * 1024
                 assert slabs.tiles * slabs.pixels * 14 <= 256 * 1024
+
+
+@pytest.mark.parametrize("features", ["+avx2,+fma", "+sse2"])
+def test_narrower_vectors(features, tmp_path):
+    """The tiles for a lesser machine, compiled and run here in a process of its own."""
+    if platform.machine() != "x86_64":
+        pytest.skip("these are x86-64 feature names")
+    code = (
+        "import numpy as np\n"
+        "from fastconv import cpu, reference\n"
+        "from fastconv.cpu.conv_choice import winograd\n"
+        "from fastconv.window import Window\n"
+        "rng = np.random.default_rng(0)\n"
+        "for channels, mode in ((17, 'off'), (3, 'off'), (17, 'always')):\n"
+        "    x = rng.standard_normal((4, channels, 9, 9)).astype('f4')\n"
+        "    window = Window.conv(x, np.empty((19, channels, 3, 3), 'f4'), None, 1, 1, 1, 1, rank=2)\n"
+        "    dy = rng.standard_normal(window.output_shape).astype('f4')\n"
+        "    with winograd(mode):\n"
+        "        dw = cpu.conv_weight_grad(x, dy, window)\n"
+        "    e = reference.conv_weight_grad(x.astype('f8'), dy.astype('f8'), window)\n"
+        "    assert np.abs(dw - e).max() < 5e-4, (channels, mode, np.abs(dw - e).max())\n"
+    )
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features,
+                   "NUMBA_CACHE_DIR": str(tmp_path)}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
