@@ -180,6 +180,11 @@ def of(*arrays):
     return _backends[chosen]
 
 
+def computes_in_numba():
+    """Whether NumPy arrays are served by the cpu backend here."""
+    return _chosen.get() in (None, "cpu")
+
+
 def namespace(*arrays):
     """numpy or cupy, whichever holds these arrays: the module of the elementwise functions.
 

@@ -52,7 +52,7 @@ def test_a_run_on_the_gpu_compares_with_pytorch_there_and_takes_larger_problems(
     asked = []
     monkeypatch.setattr(run, "Worker", lambda name, threads: asked.append(name))
     options = command.parser().parse_args(["run", "--suite", "tiny", "--backend", "cuda"])
-    run.start_peer(options, print)
+    run.start_peer(options, 1, print)
     assert asked == ["torch-cuda"]
     assert run.effort(options) == run.GPU
     options.quick, options.gflop = True, 7

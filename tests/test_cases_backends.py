@@ -47,7 +47,7 @@ def test_some_case_is_shared_by_two_threads(operator, monkeypatch):
     largest = max(
         (c for c in operator_cases() if c.operator == operator and c.dtype == "float32"), key=lambda c: c.work
     )
-    with threads.num_threads(2):
+    with threads.num_threads(2), threads.every_call_shared():
         getattr(importlib.import_module("fastconv.cpu"), operator)(*largest.arguments())
     assert calls
 

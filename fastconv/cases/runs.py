@@ -100,10 +100,18 @@ def _arrays(value):
 def _order(name, run):
     """A context in which a backend computes in the order of this run, 0 to 2; a GPU chooses its own."""
     if name == "cpu":
-        return importlib.import_module("fastconv.cpu.threads").num_threads(1 if run == 2 else 2)
+        return _threads(1 if run == 2 else 2)
     if name == "emulated":
         return importlib.import_module("fastconv.cuda.runtime").schedule(*_SCHEDULES[run])
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _threads(count):
+    """That many threads for even the shortest call."""
+    threads = importlib.import_module("fastconv.cpu.threads")
+    with threads.num_threads(count), threads.every_call_shared():
+        yield
 
 
 @contextlib.contextmanager

@@ -196,6 +196,8 @@ def in_memory_order(*arrays):
     first = arrays[0]
     if is_cupy(first) or name_of(first.dtype) not in ("float32", "float64") or not first.size:
         return None
+    if not backend.computes_in_numba():
+        return None
     # What is read-only goes the way on which NumPy refuses to write it.
     if not all(a.dtype == first.dtype and a.dtype.isnative and a.flags.writeable and a.flags.aligned for a in arrays):
         return None
