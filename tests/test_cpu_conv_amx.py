@@ -34,7 +34,7 @@ FORMATS = pytest.mark.parametrize("last", [False, True], ids=["channels_first", 
 @pytest.fixture(autouse=True)
 def always(monkeypatch):
     """Tiles wherever there is a sum, Winograd's algorithm nowhere."""
-    monkeypatch.setattr(cpu.conv, "is_amx", lambda sampling, dtype: dtype == np.float32 and sampling.taps > 0)
+    monkeypatch.setattr(cpu.conv, "is_amx", lambda sampling, dtype, _: dtype == np.float32 and sampling.taps > 0)
     with fastconv.winograd("off"):
         yield
 
@@ -104,7 +104,7 @@ def test_how_pixels_are_cut_changes_no_bit(last, monkeypatch):
             conv_amx.plan.cache_clear()
             np.testing.assert_array_equal(cpu.conv_forward(x, w, b, window), whole)
         monkeypatch.undo()
-        monkeypatch.setattr(cpu.conv, "is_amx", lambda sampling, dtype: True)
+        monkeypatch.setattr(cpu.conv, "is_amx", lambda *_: True)
     conv_amx.plan.cache_clear()
 
 
@@ -217,15 +217,24 @@ def test_the_emulation_is_exact(spread):
 def test_what_is_chosen(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(amx, "available", lambda: True)
-    x, _, _, window = drawn((2, 128, 128, (8, 8), (1, 1), 1, 0, 1, 1), False)
+    _, _, _, window = drawn((4, 128, 128, (8, 8), (1, 1), 1, 0, 1, 1), False)
     sampling, *_ = cpu.conv._forward_sampling(window)
-    assert conv_amx.is_amx(sampling, x.dtype)
-    assert not conv_amx.is_amx(sampling, np.dtype(np.float64))
-    assert not conv_amx.is_amx(sampling._replace(channels=16), x.dtype)
-    assert not conv_amx.is_amx(sampling._replace(batch=1, count=(1, 1, 31)), x.dtype)
+    single = np.dtype(np.float32)
+    assert conv_amx.is_amx(sampling, single, True)
+    assert conv_amx.is_amx(sampling, single, False)
+    assert not conv_amx.is_amx(sampling, np.dtype(np.float64), True)
+    assert not conv_amx.is_amx(sampling._replace(channels=31), single, True)
+    assert not conv_amx.is_amx(sampling._replace(filters=127), single, True)
+    assert not conv_amx.is_amx(sampling._replace(batch=1, count=(1, 1, 255)), single, True)
+    strided = sampling._replace(step=(1, 2, 2), taps=9)
+    assert [conv_amx.is_amx(strided, single, last) for last in (True, False)] == [True, False]
+    assert not conv_amx.is_amx(strided._replace(count=(2, 8, 16)), single, True)
+    spread = sampling._replace(spread=(1, 2, 2))
+    assert [conv_amx.is_amx(spread, single, last) for last in (True, False)] == [True, False]
+    assert conv_amx.is_amx(spread._replace(batch=32, count=(1, 8, 8)), single, False)
     with fastconv.amx("off"):
         assert fastconv.get_amx() == "off"
-        assert not conv_amx.is_amx(sampling, x.dtype)
+        assert not conv_amx.is_amx(sampling, single, True)
     assert fastconv.get_amx() == "auto"
 
 

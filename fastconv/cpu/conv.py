@@ -106,7 +106,7 @@ def conv_bias_grad(dy):
 
 def _multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, activation=None):
     """conv_implicit_gemm.multiply, on tiles of AMX where they serve."""
-    if is_amx(sampling, xs.dtype):
+    if is_amx(sampling, xs.dtype, last):
         relu = activation == "relu"
         if amx.multiply(xs, w, bs, ys, sampling, offsets, taps, strides, last, relu):
             activate(ys, None if relu else activation)
