@@ -6,7 +6,7 @@ product, a rounding error of float32 (Henry, Tang & Heinecke, Leveraging the bfl
 for higher-precision computations, ARITH 2019). Six products of bfloat16 in a tile take less time than one of
 float32 in vectors: 524 GFLOP/s in a thread of an Intel Xeon (Sapphire Rapids) whose vectors reach 190.
 
-`multiply` has two bodies: the instructions, and their exact emulation in plain code, which runs on every machine.
+`multiply_tiles` has two bodies: the instructions, and their exact emulation in plain code, which runs on every machine.
 Tiles treat subnormal numbers as zero, and an infinity times a zero piece is no number; who calls must compute
 what such numbers reach in another way. Splitting tells by flags what it met.
 """
@@ -16,16 +16,15 @@ import functools
 import sys
 
 import numpy as np
-from llvmlite import binding, ir
-from numba.core import config, types
+from llvmlite import ir
+from numba.core import types
 from numba.extending import intrinsic
 
-from fastconv.cpu.jit import exact
-from fastconv.cpu.split import high_number, low_number
+from fastconv.cpu.jit import exact, target_features
+from fastconv.cpu.split import LANES, PIECES, high_number, low_number
 
-LANES = 16  # rows of a tile, and 4-byte columns
+# A tile has 16 rows and 16 columns of 4 bytes, the lanes of a vector.
 DEPTH = 2 * LANES  # products that a tile sums: a chunk of channels
-PIECES = 3
 BLOCK = 2 * LANES  # rows and columns of a result: two tiles each
 STEP = PIECES * 2 * LANES * LANES  # pairs of one operand in one step
 
@@ -37,7 +36,7 @@ _SMALLEST_NORMAL = np.float32(2.0**-126)
 _LINES = STEP // LANES // len(_PRODUCTS)
 
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
-_FEATURES = {"+amx-tile", "+amx-bf16", "+avx512f"}
+_FEATURES = {"amx-tile", "amx-bf16", "avx512f"}
 
 _I8, _I64, _VOID = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _BYTES = _I8.as_pointer()
@@ -46,10 +45,7 @@ _BYTES = _I8.as_pointer()
 @functools.cache
 def available():
     """Whether this processor has the tiles, Numba compiles for them, and the kernel lets this process use them."""
-    features = config.CPU_FEATURES
-    if features is None:
-        features = binding.get_host_cpu_features().flatten()
-    if not sys.platform.startswith("linux") or not set(features.split(",")) >= _FEATURES:
+    if not sys.platform.startswith("linux") or not _compiles():
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
 
@@ -124,8 +120,7 @@ def multiply_tiles(typingctx, steps, table, x, x_at, x_piece, w, w_at):
 
 def _compiles():
     """Whether the compiler's target has the instructions; the emulation serves where it has not."""
-    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
-    return set(features.split(",")) >= _FEATURES
+    return target_features() >= _FEATURES
 
 
 def _nothing(context, builder, signature, args):

@@ -228,16 +228,24 @@ def pack_inputs_last(inputs, base, positions, x, sampling, slabs, box, group, ch
                                 copy_lanes(x, source + w * skip * pitch, inputs, at + w * panel, c1 - c, False)
 
 
+@inline
+def runs_of(box, sampling):
+    """(planes, rows, width) of adjacent pixels of a box, channels first: whole lines and planes follow each other."""
+    _, _, d0, d1, p0, p1, q0, q1 = box
+    planes, rows, width = d1 - d0, p1 - p0, q1 - q0
+    if width == sampling.count[2]:
+        rows, width = 1, rows * width
+        if p1 - p0 == sampling.count[1]:
+            planes, width = 1, planes * width
+    return planes, rows, width
+
+
 @kernel
 def pack_errors_first(errors, base, pixels, dy, sampling, box, group, filters):
     """errors[tile, pixel, row] for dy channels first."""
     lanes = vector_lanes(dy)
-    n0, n1, d0, d1, p0, p1, q0, q1 = box
-    planes, rows, width = d1 - d0, p1 - p0, q1 - q0
-    if width == sampling.count[2]:  # whole lines lie one after the other, and so do whole planes
-        rows, width = 1, rows * width
-        if p1 - p0 == sampling.count[1]:
-            planes, width = 1, planes * width
+    n0, n1, d0, _, p0, _, q0, _ = box
+    planes, rows, width = runs_of(box, sampling)
     plane = sampling.count[0] * sampling.count[1] * sampling.count[2]
     f0, f1 = filters
     for n in range(n0, n1):

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv.cpu.conv_implicit_gemm import LINE
 from fastconv.cpu.conv_patches import ceil_div
-from fastconv.cpu.conv_weight_grad import add_up, bounds, boxes, fits, list_pieces
+from fastconv.cpu.conv_weight_grad import add_up, bounds, boxes, fits, list_pieces, runs_of
 from fastconv.cpu.conv_weight_grad_tile import PIECE_FIELDS, gemm_pieces, transpose_block
 from fastconv.cpu.conv_winograd_transforms import copy_lanes, vector_lanes
 from fastconv.cpu.jit import aligned_start, get, get_apart, inline, kernel, put, put_apart
@@ -145,12 +145,8 @@ def copy(target, target_at, source, source_at, count):
 def pack_panels_first(errors, base, pixels, dy, sampling, box, group, filters):
     """errors[panel, pixel, lane] for dy channels first; lanes without a filter keep what they hold."""
     lanes, columns = vector_lanes(dy), tile_width(dy)
-    n0, n1, d0, d1, p0, p1, q0, q1 = box
-    planes, rows, width = d1 - d0, p1 - p0, q1 - q0
-    if width == sampling.count[2]:  # whole lines lie one after the other, and so do whole planes
-        rows, width = 1, rows * width
-        if p1 - p0 == sampling.count[1]:
-            planes, width = 1, planes * width
+    n0, n1, d0, _, p0, _, q0, _ = box
+    planes, rows, width = runs_of(box, sampling)
     plane = sampling.count[0] * sampling.count[1] * sampling.count[2]
     f0, f1 = filters
     for n in range(n0, n1):

@@ -13,7 +13,8 @@ import pickle
 
 import numba
 import numpy as np
-from numba.core import types
+from llvmlite import binding
+from numba.core import config, types
 from numba.extending import intrinsic
 
 # Not True: that adds nnan and ninf, with which NaN no longer passes through a maximum.
@@ -21,6 +22,14 @@ FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 
 _SOURCES = pathlib.Path(__file__).parent
 _folder = None  # known once the first kernel is decorated
+
+
+def target_features():
+    """The processor features that Numba compiles for, as LLVM names them: the user's choice, else the host's."""
+    features = config.CPU_FEATURES  # what the user forces through NUMBA_CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    return {feature[1:] for feature in features.split(",") if feature.startswith("+")}
 
 
 def kernel(function):

@@ -14,9 +14,11 @@ Source: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 
 import functools
 from typing import NamedTuple
 
-from llvmlite import binding, ir
-from numba.core import config, types
+from llvmlite import ir
+from numba.core import types
 from numba.extending import intrinsic
+
+from fastconv.cpu.jit import target_features
 
 
 class Tile(NamedTuple):
@@ -29,10 +31,7 @@ class Tile(NamedTuple):
 
 def _host_tile():
     """The tile for the vector unit that Numba compiles for."""
-    features = config.CPU_FEATURES  # what the user forces through NUMBA_CPU_FEATURES
-    if features is None:
-        features = binding.get_host_cpu_features().flatten()
-    names = {f[1:] for f in features.split(",") if f.startswith("+")}
+    names = target_features()
     if "avx512f" in names:
         return Tile(vector_bits=512, rows=14, vectors=2)  # 32 registers
     if "avx2" in names or "avx" in names:
